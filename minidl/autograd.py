@@ -1,0 +1,439 @@
+"""Reverse-mode automatic differentiation.
+
+An op computes an output array from input arrays, and it knows one *vjp* (vector-Jacobian product) for each
+input: given the cotangent g = dL/dy of its output, the vjp returns the cotangent dL/dx of that input.
+`backward` walks the recorded ops from the loss to the leaves and calls the vjps.
+
+The vjps are written with ops. So under `create_graph=True` the walk is itself recorded and can be
+differentiated again: gradients of every order follow from the first.
+
+A vjp *names what it needs*, and the engine keeps exactly that alive until backward has used it:
+
+    @op(lambda g, b: g * b,         # d(a*b)/da needs b
+        lambda g, a: g * a)         # d(a*b)/db needs a
+    def mul(xp, a, b): return a * b
+
+    @op(lambda g, y: g * y)         # d(exp x)/dx needs the output, whose name is always y
+    def exp(xp, x): return xp.exp(x)
+
+Positional arguments are arrays, keyword arguments are static (shapes, axes, strides). A vjp that needs only the
+shape, dtype or device of an input asks for `x_like` instead of `x`, and no array is kept.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ContextDecorator
+from types import MethodType
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from minidl.backend import Array, array_module, as_array, device, device_of
+
+# ---- recording ----------------------------------------------------------------------------------
+
+
+class _Mode(threading.local):
+    recording = True
+
+
+_mode = _Mode()
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops are being recorded in this thread."""
+    return _mode.recording
+
+
+class set_grad_enabled(ContextDecorator):
+    """Record ops, or do not, inside a `with` block or a decorated function."""
+
+    def __init__(self, mode: bool):
+        self.mode = mode
+        self.before: list[bool] = []  # a stack: one decorator object may be entered recursively
+
+    def __enter__(self) -> None:
+        self.before.append(_mode.recording)
+        _mode.recording = self.mode
+
+    def __exit__(self, *exception: object) -> None:
+        _mode.recording = self.before.pop()
+
+
+class no_grad(set_grad_enabled):
+    """Ops inside are not recorded: nothing is kept for backward."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+
+class enable_grad(set_grad_enabled):
+    """Ops inside are recorded, also within `no_grad`."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+
+# ---- tensors -----------------------------------------------------------------------------------
+
+
+class Tensor:
+    """An array that remembers how it was made. `minidl.tensor(...)` makes one from numbers.
+
+    Operators and methods (`+`, `@`, `.sum()`, ...) are hung on this class in `minidl/tensor.py`.
+    """
+
+    __slots__ = ("__weakref__", "_requires_grad", "array", "grad", "node")
+    __array_priority__ = 1000  # numpy_array * tensor calls Tensor.__rmul__
+
+    def __init__(self, array: Array, requires_grad: bool = False, node: Node | None = None):
+        self.array = array
+        self.grad: Tensor | None = None
+        self.node = node
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad_()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    @property
+    def device(self) -> device:
+        return device_of(self.array)
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad or self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for tensors that no recorded op made: their `.grad` is filled by `backward`."""
+        return self.node is None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The recorded op that made this tensor."""
+        return self.node
+
+    def requires_grad_(self, value: bool = True) -> Tensor:
+        """Ask for (or refuse) a gradient of this leaf; returns the tensor itself."""
+        if value and self.array.dtype.kind not in "fc":
+            raise TypeError(
+                f"requires_grad: only floating-point tensors have gradients, got {self.array.dtype}"
+            )
+        if self.node is not None and not value:
+            raise ValueError("requires_grad: this tensor was made by an op; use .detach() instead")
+        self._requires_grad = value
+        return self
+
+    def detach(self) -> Tensor:
+        """The same array, cut off from the graph."""
+        return Tensor(self.array)
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
+        """Add d(self)/d(leaf), weighted by `gradient`, to `.grad` of every leaf that asked for it.
+
+        `gradient` has this tensor's shape; it may be left out for a tensor of one element.
+        """
+        backward([self], [gradient], retain_graph, create_graph)
+
+    __hash__ = object.__hash__  # == compares elements, so identity must be said
+
+    def __repr__(self) -> str:
+        values = np.array2string(
+            np.asarray(self.array.get() if hasattr(self.array, "get") else self.array),
+            separator=", ", precision=4, threshold=200, edgeitems=3, prefix="tensor(",
+        )  # fmt: skip
+        origin = f", made by {self.node.op.name}" if self.node else ""
+        leaf = ", requires_grad=True" if self._requires_grad else ""
+        shape = "x".join(map(str, self.shape)) or "scalar"
+        return f"tensor({values}, {shape} {self.dtype} on {self.device}{origin}{leaf})"
+
+
+class Like(NamedTuple):
+    """What is remembered of an input where its values are not needed."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    device: device
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+# ---- ops ---------------------------------------------------------------------------------------
+
+
+class Node:
+    """One recorded op: where its inputs came from, and what its vjps asked to keep."""
+
+    __slots__ = ("op", "parents", "saved", "static")
+
+    def __init__(self, op: Op, parents: tuple, saved: dict[str, Any] | None, static: dict):
+        self.op = op
+        self.parents = parents  # per input: a Node, a leaf Tensor, or None where no gradient is wanted
+        self.saved = saved  # name -> Tensor, Like, or the output's array for "y"; None once freed
+        self.static = static
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name}>"
+
+
+class _Vjp:
+    """A vjp and what it asks for by name: inputs (x, x_like), the output (y), static arguments."""
+
+    def __init__(self, function: Callable, inputs: Sequence[str]):
+        self.function = function
+        parameters = list(inspect.signature(function).parameters.values())[1:]  # without g
+        names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+        arrays = {"y", *inputs, *(f"{name}_like" for name in inputs)}
+        self.kept = [name for name in names if name in arrays]
+        self.static = [name for name in names if name not in arrays]
+        self.takes_all_static = len(names) < len(parameters)
+
+    def __call__(self, g: Tensor, node: Node, k: int) -> Tensor:
+        saved = node.saved
+        arguments = {name: saved[name] for name in self.kept}
+        if "y" in arguments:  # kept as an array: a Tensor would hold its own node in a cycle
+            arguments["y"] = Tensor(saved["y"], node=node if _mode.recording else None)
+        if self.takes_all_static:
+            arguments.update(node.static)
+        else:
+            for name in self.static:
+                arguments[name] = k if name == "k" else node.static[name]  # k: which of *xs
+        return self.function(g, **arguments)
+
+
+class Op:
+    """A differentiable function of arrays; calling it on Tensors computes and records."""
+
+    registry: ClassVar[dict[str, Op]] = {}
+
+    def __init__(self, forward: Callable, vjps: Sequence[Callable | None], law: str):
+        parameters = list(inspect.signature(forward).parameters.values())[1:]  # without xp
+        arrays = [p for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+        self.inputs = [p.name for p in arrays]
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in arrays)
+        self.forward = forward
+        self.law = law
+        self.name = self.__name__ = forward.__name__
+        self.__doc__, self.__module__ = forward.__doc__, forward.__module__
+        self.vjps = [vjp and _Vjp(vjp, self.inputs) for vjp in vjps]
+        self.registry[self.name] = self
+
+    def __call__(self, *inputs: Any, **static: Any) -> Tensor:
+        """Inputs are Tensors, or Python numbers where the forward takes them."""
+        arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+        xp = array_module(next((a for a in arrays if hasattr(a, "shape")), None))
+        y = as_array(self.forward(xp, *arrays, **static), xp)
+        if not (_mode.recording and self.vjps):
+            return Tensor(y)
+        parents = tuple([
+            (x.node or x) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs
+        ])  # fmt: skip
+        if not any(parent is not None for parent in parents):
+            return Tensor(y)
+        return Tensor(y, node=Node(self, parents, self._keep(inputs, parents, y), static))
+
+    def __get__(self, instance: Tensor | None, owner: type | None = None) -> Any:
+        """As an attribute of Tensor an op is a method."""
+        return self if instance is None else MethodType(self, instance)
+
+    def vjp(self, k: int) -> _Vjp | None:
+        """The vjp for the k-th input."""
+        return self.vjps[0 if self.variadic else k]
+
+    def _keep(self, inputs: Sequence, parents: tuple, y: Array) -> dict[str, Any]:
+        """What is asked for by the vjps of those inputs that want a gradient."""
+        kept: dict[str, Any] = {}
+        for k, parent in enumerate(parents):
+            vjp = self.vjp(k) if parent is not None else None
+            for name in vjp.kept if vjp else ():
+                if name not in kept:
+                    kept[name] = self._named(name, inputs, y)
+        return kept
+
+    def _named(self, name: str, inputs: Sequence, y: Array) -> Any:
+        if name == "y":
+            return y
+        source, wants_like = name.removesuffix("_like"), name.endswith("_like")
+        x = inputs if self.variadic else inputs[self.inputs.index(source)]
+        if not wants_like:
+            return x
+        return tuple(map(_like, x)) if self.variadic else _like(x)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name} ({self.law})>"
+
+
+def _like(x: Tensor) -> Like:
+    return Like(x.shape, x.dtype, x.device)
+
+
+def op(*vjps: Callable | None, law: str) -> Callable[[Callable], Op]:
+    """Make `forward(xp, *arrays, **static)` a differentiable function of Tensors, one vjp per array.
+
+    `None` in place of a vjp marks an argument without a gradient; an op without vjps has no gradient at all.
+    """
+    return lambda forward: Op(forward, vjps, law)
+
+
+# ---- backward ----------------------------------------------------------------------------------
+
+
+def _topological_order(roots: Iterable[Node]) -> list[Node]:
+    """Every node reachable from the roots, each before the nodes that made its inputs. No recursion."""
+    consumers: dict[Node, int] = {root: 0 for root in roots}
+    stack = list(consumers)
+    while stack:
+        for parent in stack.pop().parents:
+            if isinstance(parent, Node):
+                if parent not in consumers:
+                    consumers[parent] = 0
+                    stack.append(parent)
+                consumers[parent] += 1
+    ready, order = [node for node, count in consumers.items() if count == 0], []
+    while ready:
+        order.append(node := ready.pop())
+        for parent in node.parents:
+            if isinstance(parent, Node):
+                consumers[parent] -= 1
+                if consumers[parent] == 0:
+                    ready.append(parent)
+    return order
+
+
+def _on_the_way(order: list[Node], targets: set) -> set[Node]:
+    """The nodes from which a target can be reached: only their vjps are worth computing."""
+    useful: set[Node] = set()
+    for node in reversed(order):
+        if any(p is not None and (p in useful or p in targets) for p in node.parents):
+            useful.add(node)
+    return useful
+
+
+def _cotangents(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    targets: set | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> dict[Any, Tensor]:
+    """dL/d(target) for leaves (targets=None: every leaf) and for the nodes named in targets."""
+    cotangent: dict[Any, Tensor] = {}  # Node or leaf Tensor -> sum of what has arrived
+
+    def arrive(place: Any, g: Tensor) -> None:
+        cotangent[place] = cotangent[place] + g if place in cotangent else g  # type: ignore[operator]
+
+    for output, gradient in zip(outputs, gradients, strict=True):
+        arrive(output.node or output, _initial_cotangent(output, gradient))
+    order = _topological_order(output.node for output in outputs if output.node)
+    useful = set(order) if targets is None else _on_the_way(order, targets)
+
+    with set_grad_enabled(create_graph):
+        for node in order:
+            wanted = targets is not None and node in targets
+            g = cotangent.get(node) if wanted else cotangent.pop(node, None)
+            if g is None or node not in useful:
+                continue
+            if node.saved is None:
+                raise RuntimeError(
+                    f"backward: the graph behind {node.name} was freed by an earlier backward; "
+                    "pass retain_graph=True to the first one to walk it twice"
+                )
+            for k, parent in enumerate(node.parents):
+                vjp = node.op.vjp(k)
+                if parent is None or vjp is None:
+                    continue
+                if targets is None or parent in targets or parent in useful:
+                    arrive(parent, vjp(g, node, k))
+            if node.saved and not retain_graph:
+                node.saved = None
+    return cotangent
+
+
+def _initial_cotangent(output: Tensor, gradient: Tensor | None) -> Tensor:
+    if not output.requires_grad:
+        raise ValueError("backward: this tensor does not depend on any tensor with requires_grad=True")
+    if gradient is None:
+        if output.array.size != 1:
+            raise ValueError(
+                "backward: a gradient can be left out only for a tensor of one element, this one has "
+                f"shape {output.shape}; pass gradient= of that shape, or call .sum() or .mean() first"
+            )
+        return Tensor(array_module(output.array).ones_like(output.array))
+    if gradient.shape != output.shape:
+        raise ValueError(f"backward: gradient has shape {gradient.shape}, the tensor has {output.shape}")
+    return gradient
+
+
+def backward(
+    tensors: Sequence[Tensor],
+    gradients: Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    """Add the gradient of Σ⟨tensor, gradient⟩ to `.grad` of every leaf with requires_grad=True."""
+    gradients = [None] * len(tensors) if gradients is None else gradients
+    retain_graph = create_graph if retain_graph is None else retain_graph
+    for leaf, g in _cotangents(tensors, gradients, None, retain_graph, create_graph).items():
+        if g.array.base is not None and not create_graph:
+            g = Tensor(g.array.copy())  # a view (of a broadcast, a crop) would keep its base alive
+        leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of Σ⟨output, grad_output⟩ with respect to the inputs; `.grad` stays as it was.
+
+    Errors: ValueError where an input does not influence the outputs, unless `allow_unused` (then None).
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is None or isinstance(grad_outputs, Tensor):
+        grad_outputs = [grad_outputs] * len(outputs)
+    for k, x in enumerate(inputs):
+        if not x.requires_grad:
+            raise ValueError(f"grad: input {k} of shape {x.shape} does not require a gradient")
+    retain_graph = create_graph if retain_graph is None else retain_graph
+    places = [x.node or x for x in inputs]
+    found = _cotangents(outputs, grad_outputs, set(places), retain_graph, create_graph)
+    for k, place in enumerate(places):
+        if place not in found and not allow_unused:
+            raise ValueError(
+                f"grad: input {k} of shape {inputs[k].shape} does not influence the outputs; "
+                "allow_unused=True gives None for it"
+            )
+    return tuple(found.get(place) for place in places)

@@ -1,0 +1,113 @@
+"""Where arrays live: the only file that knows CuPy exists.
+
+Every array type has a module of functions that work on it (`numpy` for `numpy.ndarray`). `array_module` finds
+it, and the `op` decorator passes it to each forward function as `xp`, so that no op imports either library.
+CuPy is imported when somebody first asks for "cuda": it takes a second, and most runs never need it.
+
+Random numbers are drawn on the host with NumPy's generator and then moved, so that a run on the GPU sees the
+same numbers as a run on the CPU.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+
+_MODULES: dict[type, ModuleType] = {np.ndarray: np}
+
+
+def register(array_type: type, module: ModuleType) -> None:
+    """Say which module's functions work on arrays of this type."""
+    _MODULES[array_type] = module
+
+
+def array_module(array: Array) -> Any:
+    """numpy or cupy: the module whose functions work on this array."""
+    return _MODULES.get(type(array), np)
+
+
+def as_array(value: Any, xp: Any) -> Array:
+    """`value` as an array: NumPy's reductions return scalars where CuPy's return 0-d arrays."""
+    return value if type(value) in _MODULES else xp.asarray(value)
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """The array in the host's memory (a copy if it lives on a GPU, the array itself if not)."""
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+# ---- devices -----------------------------------------------------------------------------------
+
+
+class device(NamedTuple):
+    """A place where arrays live: `device("cpu")` or `device("cuda", 0)`; prints as "cpu" or "cuda:0"."""
+
+    type: str
+    index: int | None = None
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+
+CPU = device("cpu")
+
+
+@cache
+def cupy() -> Any:
+    """The cupy module, ready for use; raises RuntimeError that says why it cannot be used."""
+    try:
+        import cupy as module
+    except ImportError as error:
+        raise RuntimeError(
+            'cuda: CuPy is not installed; `pip install "minidl[cuda12]"` or "minidl[cuda13]" brings it'
+        ) from error
+    if not module.cuda.is_available():
+        raise RuntimeError("cuda: CuPy is installed but finds no CUDA device or driver")
+    register(module.ndarray, module)
+    return module
+
+
+def as_device(name: str | device) -> device:
+    """ "cpu", "cuda" or "cuda:1" as a `device`."""
+    if isinstance(name, device):
+        return name
+    kind, _, index = str(name).partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {name!r}")
+    return CPU if kind == "cpu" else device("cuda", int(index or 0))
+
+
+def device_of(array: Array) -> device:
+    """The device on which an array lives."""
+    return CPU if isinstance(array, np.ndarray) else device("cuda", array.device.id)
+
+
+def to_device(array: Array, target: device) -> Array:
+    """The array on that device; itself where it is there already."""
+    if device_of(array) == target:
+        return array
+    if target == CPU:
+        return to_numpy(array)
+    with cupy().cuda.Device(target.index):
+        return cupy().asarray(array)
+
+
+# ---- random numbers ----------------------------------------------------------------------------
+
+_generator = np.random.default_rng()
+
+
+def generator() -> np.random.Generator:
+    """The host generator from which initialisation, dropout and `randn` draw."""
+    return _generator
+
+
+def manual_seed(seed: int) -> None:
+    """Start the generator anew: the same seed gives the same numbers, on every device."""
+    global _generator
+    _generator = np.random.default_rng(seed)

@@ -1,0 +1,17 @@
+"""Sliding windows: how many there are, and the view of the input that each kernel tap meets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def output_size(size, kernel, stride, dilation):
+    """The number of window positions per axis: (n - d·(k - 1) - 1) // s + 1 for a padded size n."""
+    return [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(size, kernel, stride, dilation)]
+
+
+def taps(x, kernel, outputs, stride, dilation):
+    """For each kernel tap k, the view of x (..., *S) at stride·q + dilation·k for every output position q."""
+    for k in np.ndindex(*kernel):
+        yield k, x[(..., *(slice(d * i, d * i + s * (q - 1) + 1, s) if q else slice(0, 0)
+                           for i, q, s, d in zip(k, outputs, stride, dilation)))]  # fmt: skip

@@ -1,0 +1,52 @@
+"""Bilinear ops. The law: T is linear in each of three slots, and every op is T with one slot left open.
+
+matmul is one such T. Convolution is another, and gives three ops that are each other's derivatives. Per spatial
+axis the input index i, the kernel tap k and the output index q meet where i = stride·q + dilation·k - padding:
+
+    T(x, w, u) = Σ x[n, (g,c), i] · w[(g,o), c, k] · u[n, (g,o), q]          (x = 0 outside the image)
+
+    conv(x, w)        = ∂T/∂u     the convolution (a cross-correlation: the kernel is not flipped)
+    conv_input(u, w)  = ∂T/∂x     its adjoint in x: the transposed convolution
+    conv_weight(x, u) = ∂T/∂w     its adjoint in w
+
+Each vjp puts the cotangent into the slot of the output and leaves open the slot that is differentiated. So six
+one-line vjps give gradients of every order, in any number of dimensions.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from minidl import kernels
+from minidl.autograd import op
+
+bilinear = partial(op, law="bilinear")
+
+
+@bilinear(lambda g, b: matmul(g, b.mT), lambda g, a: matmul(a.mT, g))
+def matmul(xp, a, b):
+    """y[..., i, k] = Σ_j a[..., i, j] · b[..., j, k], with equal leading axes."""
+    if a.dtype == xp.float16:  # sums in float32, as in every reduction
+        return xp.matmul(a.astype(xp.float32), b.astype(xp.float32)).astype(xp.float16)
+    return xp.matmul(a, b)
+
+
+@bilinear(lambda g, w, x_like, **geometry: conv_input(g, w, size=x_like.shape[2:], **geometry),
+          lambda g, x, w_like, **geometry: conv_weight(x, g, size=w_like.shape[2:], **geometry))  # fmt: skip
+def conv(xp, x, w, **geometry):
+    """x (N, C, *S), w (O, C/groups, *K) -> u (N, O, *Q)."""
+    return kernels.of(xp).conv(x, w, **geometry)
+
+
+@bilinear(lambda g, w, size, **geometry: conv(g, w, **geometry),
+          lambda g, u, w_like, size, **geometry: conv_weight(g, u, size=w_like.shape[2:], **geometry))  # fmt: skip
+def conv_input(xp, u, w, *, size, **geometry):
+    """u (N, O, *Q), w (O, C/groups, *K) -> x (N, C, *size)."""
+    return kernels.of(xp).conv_input(u, w, size=size, **geometry)
+
+
+@bilinear(lambda g, u, x_like, size, **geometry: conv_input(u, g, size=x_like.shape[2:], **geometry),
+          lambda g, x, size, **geometry: conv(x, g, **geometry))  # fmt: skip
+def conv_weight(xp, x, u, *, size, **geometry):
+    """x (N, C, *S), u (N, O, *Q) -> w (O, C/groups, *size)."""
+    return kernels.of(xp).conv_weight(x, u, size=size, **geometry)
