@@ -16,15 +16,15 @@ A vjp *names what it needs*, and the engine keeps exactly that alive until backw
     @op(lambda g, y: g * y)         # d(exp x)/dx needs the output, whose name is always y
     def exp(xp, x): return xp.exp(x)
 
-Positional arguments are arrays, keyword arguments are static (shapes, axes, strides). A vjp that needs only the
-shape, dtype or device of an input asks for `x_like` instead of `x`, and no array is kept.
+Positional arguments are arrays, keyword arguments are static (shapes, axes, strides). A vjp that needs only
+the shape, dtype or device of an input asks for `x_like` instead of `x`, and no array is kept.
 """
 
 from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
 from types import MethodType
 from typing import Any, ClassVar, NamedTuple
@@ -269,6 +269,13 @@ class Op:
         """The vjp for the k-th input."""
         return self.vjps[0 if self.variadic else k]
 
+    def pull_back(self, g: Tensor, node: Node, wanted: list[int]) -> Iterator[tuple[int, Tensor]]:
+        """The cotangents of the wanted inputs, given that of the output: (which input, its cotangent)."""
+        for k in wanted:
+            vjp = self.vjp(k)
+            if vjp is not None:
+                yield k, vjp(g, node, k)
+
     def _keep(self, inputs: Sequence, parents: tuple, y: Array) -> dict[str, Any]:
         """What is asked for by the vjps of those inputs that want a gradient."""
         kept: dict[str, Any] = {}
@@ -346,10 +353,10 @@ def _cotangents(
     create_graph: bool,
 ) -> dict[Any, Tensor]:
     """dL/d(target) for leaves (targets=None: every leaf) and for the nodes named in targets."""
-    cotangent: dict[Any, Tensor] = {}  # Node or leaf Tensor -> sum of what has arrived
+    arrived: dict[Any, Tensor] = {}  # Node or leaf Tensor -> sum of what has arrived
 
     def arrive(place: Any, g: Tensor) -> None:
-        cotangent[place] = cotangent[place] + g if place in cotangent else g  # type: ignore[operator]
+        arrived[place] = arrived[place] + g if place in arrived else g  # type: ignore[operator]
 
     for output, gradient in zip(outputs, gradients, strict=True):
         arrive(output.node or output, _initial_cotangent(output, gradient))
@@ -359,7 +366,7 @@ def _cotangents(
     with set_grad_enabled(create_graph):
         for node in order:
             wanted = targets is not None and node in targets
-            g = cotangent.get(node) if wanted else cotangent.pop(node, None)
+            g = arrived.get(node) if wanted else arrived.pop(node, None)
             if g is None or node not in useful:
                 continue
             if node.saved is None:
@@ -367,15 +374,16 @@ def _cotangents(
                     f"backward: the graph behind {node.name} was freed by an earlier backward; "
                     "pass retain_graph=True to the first one to walk it twice"
                 )
-            for k, parent in enumerate(node.parents):
-                vjp = node.op.vjp(k)
-                if parent is None or vjp is None:
-                    continue
-                if targets is None or parent in targets or parent in useful:
-                    arrive(parent, vjp(g, node, k))
+            wanted_inputs = [
+                k
+                for k, parent in enumerate(node.parents)
+                if parent is not None and (targets is None or parent in targets or parent in useful)
+            ]
+            for k, cotangent in node.op.pull_back(g, node, wanted_inputs):
+                arrive(node.parents[k], cotangent)
             if node.saved and not retain_graph:
                 node.saved = None
-    return cotangent
+    return arrived
 
 
 def _initial_cotangent(output: Tensor, gradient: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ same numbers as a run on the CPU.
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -39,6 +40,12 @@ def as_array(value: Any, xp: Any) -> Array:
 def to_numpy(array: Array) -> np.ndarray:
     """The array in the host's memory (a copy if it lives on a GPU, the array itself if not)."""
     return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+@cache
+def special(xp: ModuleType) -> Any:
+    """SciPy's special functions for the arrays of `xp`; imported when somebody first needs one."""
+    return import_module("cupyx.scipy.special" if xp.__name__ == "cupy" else "scipy.special")
 
 
 # ---- devices -----------------------------------------------------------------------------------

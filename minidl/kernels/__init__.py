@@ -6,9 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from minidl.kernels import numpy_conv, reference
+from minidl.kernels import numpy_conv, numpy_norm, reference
+
+
+class Numpy:
+    """The kernels for NumPy arrays: blocked for the cache, spread over threads."""
+
+    conv, conv_input, conv_weight = numpy_conv.conv, numpy_conv.conv_input, numpy_conv.conv_weight
+    norm_leaky_relu = numpy_norm.norm_leaky_relu
+    norm_leaky_relu_backward = numpy_norm.norm_leaky_relu_backward
 
 
 def of(xp: Any) -> Any:
-    """The module with the convolution kernels for arrays of this array module."""
-    return numpy_conv if xp is np else reference
+    """The kernels for arrays of this array module, under the same names."""
+    return Numpy if xp is np else reference

@@ -1,8 +1,8 @@
 """The U-Net, written once for 1, 2 and 3 dimensions.
 
-An encoder halves the resolution step by step and so sees ever larger surroundings; a decoder doubles it again. At each
-step the decoder also receives the encoder's features of the same resolution (the *skip*), which still know where the
-edges are: that is what the U-Net adds to an encoder-decoder.
+An encoder halves the resolution step by step and so sees ever larger surroundings; a decoder doubles it
+again. At each step the decoder also receives the encoder's features of the same resolution (the *skip*),
+which still know where the edges are: that is what the U-Net adds to an encoder-decoder.
 
     image ─ stage 0 ───────────────── skip ───────────────── cat ─ stage ─ 1x1 conv ─ logits
               └─ half ─ stage 1 ───── skip ───── cat ─ stage ─ double ┘
@@ -92,11 +92,12 @@ def crop_to(input: Tensor, size: Sequence[int], centre: bool) -> Tensor:
 class UNet(nn.Module):
     """U-Net: input (N, in_channels, *S) -> logits (N, out_channels, *S), for any size S.
 
-    features: the number of channels per stage, from the full resolution down to the bottleneck; a pair gives the two
-    convolutions of a stage different numbers. padding="same" keeps sizes; "valid" pads nothing (Ronneberger et al.
-    2015), so that every output pixel has seen real pixels only, and the output is smaller. norm "instance", "batch"
-    or None; activation "leaky_relu" or "relu"; down "conv" (stride 2 in a stage's first convolution) or "max"
-    (pooling); up "transpose" (transposed convolution) or "interpolate" (linear, without checkerboards).
+    features: the number of channels per stage, from the full resolution down to the bottleneck; a pair
+    gives the two convolutions of a stage different numbers. padding="same" keeps sizes; "valid" pads
+    nothing (Ronneberger et al. 2015), so that every output pixel has seen real pixels only, and the output
+    is smaller. norm "instance", "batch" or None; activation "leaky_relu" or "relu"; down "conv" (stride 2
+    in a stage's first convolution) or "max" (pooling); up "transpose" (transposed convolution) or
+    "interpolate" (linear, without checkerboards).
 
     Odd sizes: halving rounds up, and what doubling then has too much is cut off.
     """
@@ -191,9 +192,9 @@ def unet2015(in_channels: int = 1, out_channels: int = 2, base: int = 64) -> UNe
 
 
 class UNet3d2016(UNet):
-    """The 3-D U-Net of Çiçek et al. 2016 (arXiv 1606.06650): channels double before pooling, batch norm, and
-    up-convolutions that keep their channels and have no bias; 132x132x116 -> 44x44x28 voxels, 19,069,955 parameters
-    beside those of the batch norms (with 3 channels and 3 classes).
+    """The 3-D U-Net of Çiçek et al. 2016 (arXiv 1606.06650): channels double before pooling, batch norm,
+    and up-convolutions that keep their channels and have no bias; 132x132x116 -> 44x44x28 voxels,
+    19,069,955 parameters beside those of the batch norms (with 3 channels and 3 classes).
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, base: int = 32):

@@ -1,4 +1,6 @@
-"""The configuration of a run: everything that is needed to build the network again and to repeat the training."""
+"""The configuration of a run: everything that is needed to build the network again and to repeat the
+training.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Prediction of images of any size by a sliding window.
 
-Windows overlap by half; where they overlap, a Gaussian gives the middle of a window more weight than its border, where
-the network sees less context (nnU-Net, Isensee et al. 2021).
+Windows overlap by half; where they overlap, a Gaussian gives the middle of a window more weight than its
+border, where the network sees less context (nnU-Net, Isensee et al. 2021).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from minidl.segment.sampling import crop, normalize, slice_axis
 
 OVERLAP = 0.5
+AT_ONCE = 4  # windows that go through the network together
 
 Network = Callable[[np.ndarray], np.ndarray]  # (N, C, *patch) -> logits (N, classes, *patch)
 
@@ -31,7 +32,8 @@ def window_starts(size: int, window: int, overlap: float = OVERLAP) -> list[int]
 def gaussian_window(window: tuple[int, ...]) -> np.ndarray:
     """Weights of a window: a Gaussian around voxel window // 2 with σ = window / 8, its maximum 1.
 
-    It is cut off at 4 σ, and where it is cut the smallest weight inside is used, so that no voxel has weight 0.
+    It is cut off at 4 σ, and where it is cut the smallest weight inside is used, so that no voxel has
+    weight 0.
     """
     weights = np.ones(window)
     for axis, n in enumerate(window):
@@ -52,21 +54,25 @@ def sliding_window(network: Network, image: np.ndarray, patch: tuple[int, ...]) 
     padded = [max(n, p) for n, p in zip(size, patch)]
     image = crop(image, [-m for m in margin], padded)
     weight = gaussian_window(patch)
-    total = weights = None
-    for starts in product(*(window_starts(n, p) for n, p in zip(padded, patch))):
-        logits = network(crop(image, starts, patch)[None])[0]
-        if total is None:
-            total, weights = np.zeros((len(logits), *padded), np.float32), np.zeros(padded, np.float32)
-        place = tuple(slice(a, a + p) for a, p in zip(starts, patch))
-        total[(slice(None), *place)] += logits * weight
-        weights[place] += weight
+    total, weights = None, np.zeros(padded, np.float32)
+    windows = list(product(*(window_starts(n, p) for n, p in zip(padded, patch))))
+    for first in range(0, len(windows), AT_ONCE):
+        batch = windows[first : first + AT_ONCE]
+        for starts, logits in zip(batch, network(np.stack([crop(image, starts, patch) for starts in batch]))):
+            if total is None:
+                total = np.zeros((len(logits), *padded), np.float32)
+            place = tuple(slice(a, a + p) for a, p in zip(starts, patch))
+            total[(slice(None), *place)] += logits * weight
+            weights[place] += weight
     return crop(total / weights, margin, size)
 
 
 def predict_image(
     network: Network, image: np.ndarray, spacing: Sequence[float], patch: tuple[int, ...]
 ) -> np.ndarray:
-    """The label map (*spatial) of an image (C, *spatial) as it was read; a 2-D network cuts volumes into slices."""
+    """The label map (*spatial) of an image (C, *spatial) as it was read; a 2-D network cuts volumes into
+    slices.
+    """
     image = normalize(image)
     if image.ndim - 1 == len(patch):
         labels = sliding_window(network, image, patch).argmax(0)

@@ -19,7 +19,6 @@ BASE_FEATURES = {2: 16, 3: 8}
 BATCH = {2: 8, 3: 2}
 LEARNING_RATE = 3e-3
 SPLIT = (10, 1, 2)
-FOREGROUND_SEED = 0
 
 
 def train(
@@ -110,7 +109,8 @@ def _headline(config: Config, model: UNet) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     train, validation, test = config.split
     return (
-        f"Training a {config.dims}-D U-Net ({parameters:,} parameters) to find {', '.join(config.classes[1:])}: "
+        f"Training a {config.dims}-D U-Net ({parameters:,} parameters) to find "
+        f"{', '.join(config.classes[1:])}: "
         f"{train} training, {validation} validation, {test} test cases; patches of {_size(config)}, "
         f"batches of {config.batch}, {budget}."
     )
@@ -123,7 +123,8 @@ def _facts(config: Config, model: UNet, description: str) -> dict[str, Any]:
         "split": f"{train} training, {validation} validation, {test} test cases",
         "network": f"{config.dims}-D U-Net, features {', '.join(map(str, config.features))}, "
         f"{sum(p.numel() for p in model.parameters()):,} parameters",
-        "training": f"{_size(config)} patches, batch {config.batch}, Adam {config.learning_rate:g}, seed {config.seed}, "
+        "training": f"{_size(config)} patches, batch {config.batch}, Adam {config.learning_rate:g}, "
+        f"seed {config.seed}, "
         + (f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"),
     }
 
@@ -159,7 +160,9 @@ def _images(paths: Sequence[Path]) -> list[Path]:
 
 
 def predict(run: Path, images: Sequence[Path], out: Path) -> list[Path]:
-    """Segment images with the network of a run: one label map per image, in the image's format and geometry."""
+    """Segment images with the network of a run: one label map per image, in the image's format and
+    geometry.
+    """
     from tqdm import tqdm
 
     config, model = load_run(run)

@@ -1,4 +1,6 @@
-"""From whole cases to training batches: normalise, crop patches (a third of them around foreground), mirror."""
+"""From whole cases to training batches: normalise, crop patches (a third of them around foreground),
+mirror.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ def normalized(case: Case) -> Case:
 
 
 def slice_axis(spacing: Sequence[float]) -> int:
-    """The axis across which a volume is cut into slices: that with the thickest voxels, the last of equals."""
+    """The axis across which volumes are cut into slices: that of the thickest voxels, the last of equals."""
     return max(range(len(spacing)), key=lambda axis: (spacing[axis], axis))
 
 

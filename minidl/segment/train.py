@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from minidl.segment.inference import predict_image
 from minidl.segment.report import Scores, write_report
 from minidl.segment.sampling import Sampler, normalized, slices
 
-VALIDATIONS = 15  # how often in a run the validation cases are predicted
+VALIDATION_SHARE = 0.1  # of the time at most, beside the first and the last one
+VALIDATIONS = 20  # at most so many in a run
 PHANTOMS = {2: (200, 20, 40), 3: (60, 6, 20)}  # generated cases for training, validation and test
 
 
@@ -106,6 +107,7 @@ class Training:
         self.network = as_network(self.model)
         self.optimizer = minidl.optim.Adam(self.model.parameters(), lr=config.learning_rate)
         self.history: list[dict[str, Any]] = []
+        self.validation_minutes = 0.0  # what the last validation cost
         self.stopped_at: int | None = None  # the step at which a person interrupted it
 
     def _sampler(self, cases: Sequence[Case], seed: int) -> Sampler:
@@ -123,15 +125,13 @@ class Training:
         held_out = self._sampler(self.splits.validation, config.seed)
         fixed_batches = [held_out.draw() for _ in range(4)]
         losses: list[float] = []
-        bar = tqdm(
-            total=100, unit="%", bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}  {postfix}"
-        )
+        bar = tqdm(total=100, bar_format="{percentage:3.0f} %|{bar}| {elapsed} < {remaining}  {postfix}")
         try:
-            for due in self._checkpoints(budget):
+            while budget.done < 1:
                 losses.append(self._step(sampler.draw(), budget))
                 bar.set_postfix_str(self._progress(losses, budget), refresh=False)
                 bar.update(100 * budget.done - bar.n)
-                if due():
+                if self._validation_is_due(budget):
                     self._record(budget, losses, fixed_batches)
                     losses = []
         except KeyboardInterrupt:
@@ -139,22 +139,17 @@ class Training:
             bar.write(f"Interrupted at step {budget.step}: saving what there is.")
         finally:
             bar.close()
-        if self.stopped_at is not None and losses:
+        if losses:
             self._record(budget, losses, fixed_batches)
         self.save()
 
-    def _checkpoints(self, budget: Budget) -> Iterator[Callable[[], bool]]:
-        """One turn per training step; each yields a function that says whether it is time to validate."""
-        validated = 0
-
-        def due() -> bool:
-            nonlocal validated
-            is_due = budget.done >= min((validated + 1) / VALIDATIONS, 1.0)
-            validated += is_due
-            return is_due
-
-        while budget.done < 1:
-            yield due
+    def _validation_is_due(self, budget: Budget) -> bool:
+        """Evenly over the run, but never so often that validation eats more than its share of the time."""
+        if not self.history:
+            return budget.done >= 1 / VALIDATIONS
+        last = self.history[-1]
+        rested = budget.minutes - last["minutes"] >= self.validation_minutes / VALIDATION_SHARE
+        return rested and budget.done - last["done"] >= 1 / VALIDATIONS
 
     def _step(self, batch: tuple[np.ndarray, np.ndarray], budget: Budget) -> float:
         images, labels = (minidl.from_numpy(array) for array in batch)
@@ -181,6 +176,8 @@ class Training:
         return text
 
     def _record(self, budget: Budget, losses: Sequence[float], batches: Sequence) -> None:
+        """A line of history: the losses since the last one, and how the validation cases fare now."""
+        begun = budget.minutes
         with minidl.no_grad():
             validation = [
                 F.dice_ce_loss(self.model(minidl.from_numpy(x)), minidl.from_numpy(y), batch=True).item()
@@ -189,12 +186,14 @@ class Training:
         dice = mean_dice(self.network, self.splits.validation, self.config)
         self.history.append({
             "step": budget.step,
+            "done": budget.done,
             "minutes": budget.minutes,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "train_loss": float(np.mean(losses)),
             "validation_loss": float(np.mean(validation)),
             **{f"dice {name}": float(d) for name, d in zip(self.config.classes[1:], dice)},
         })  # fmt: skip
+        self.validation_minutes = budget.minutes - begun
         self.save()
 
     def save(self) -> None:
@@ -212,7 +211,9 @@ class Training:
             plot.curves(self.history, self.out / "curves.png")
 
     def evaluate(self, facts: dict[str, Any]) -> Scores:
-        """Predict the test cases, compare with the trivial methods, write metrics.csv, predictions.png, report.md."""
+        """Predict the test cases, compare with the trivial methods, write metrics.csv, predictions.png,
+        report.md.
+        """
         from tqdm import tqdm
 
         config, test = self.config, self.splits.test
