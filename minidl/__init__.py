@@ -3,109 +3,67 @@
 Read it bottom-up: backend -> autograd -> ops (three laws) -> tensor -> nn -> optim -> models -> segment.
 """
 
-from minidl import autograd, nn, optim
+# fmt: off
+# isort: off
+from minidl import methods  # noqa: F401  it hangs the methods on Tensor
+from minidl import autograd, linalg, nn, optim
 from minidl.autograd import Tensor, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minidl.backend import device, manual_seed
-from minidl.dtypes import bool, float16, float32, float64, int8, int16, int32, int64, uint8
+from minidl.dtypes import (
+    bool, float16, float32, float64, int8, int16, int32, int64, promote_types, result_type, uint8,
+)
+from minidl.ops.einsum import einsum, tensordot
+from minidl.ops.elementary import (
+    acos, asin, atan, atan2, ceil, clamp, cosh, erf, floor, floor_divide, fmod, log2, log10, nan_to_num,
+    reciprocal, remainder, round, sinh, square, tan, trunc,
+)
+from minidl.ops.extrema import amax, amin, argmax, argmin, argsort, max, min, sort, topk
+from minidl.ops.indexing import (
+    gather, index_add, index_put, index_select, masked_fill, masked_select, scatter_add, take_along_dim,
+)
+from minidl.ops.logic import (
+    bitwise_and, bitwise_not, bitwise_or, bitwise_xor, eq, ge, gt, isfinite, isinf, isnan, le,
+    logical_and, logical_not, logical_or, logical_xor, lt, ne,
+)
+from minidl.ops.matrices import bmm, diag, diagonal, dot, matmul, mm, mv, outer, tril, triu
 from minidl.ops.pointwise import (
-    abs,
-    add,
-    cos,
-    div,
-    eq,
-    exp,
-    expm1,
-    ge,
-    gt,
-    isfinite,
-    isnan,
-    le,
-    log,
-    log1p,
-    logical_and,
-    logical_not,
-    logical_or,
-    lt,
-    maximum,
-    minimum,
-    mul,
-    ne,
-    neg,
-    pow,
-    relu,
-    rsqrt,
-    sigmoid,
-    sign,
-    sin,
-    sqrt,
-    sub,
-    tanh,
-    where,
+    abs, add, cos, div, exp, expm1, log, log1p, maximum, minimum, mul, neg, pow, relu, rsqrt, sigmoid,
+    sign, sin, sqrt, sub, tanh, where,
 )
 from minidl.ops.reductions import (
-    amax,
-    amin,
-    argmax,
-    argmin,
-    cumsum,
-    log_softmax,
-    logsumexp,
-    matmul,
-    max,
-    mean,
-    min,
-    softmax,
-    std,
-    sum,
+    all, any, count_nonzero, cumprod, cumsum, log_softmax, logsumexp, mean, norm, prod, softmax, std, sum,
     var,
 )
 from minidl.ops.shaping import (
-    cat,
-    chunk,
-    flatten,
-    flip,
-    movedim,
-    narrow,
-    permute,
-    reshape,
-    split,
-    squeeze,
-    stack,
-    transpose,
-    unbind,
-    unsqueeze,
+    broadcast_to, cat, chunk, flatten, flip, meshgrid, movedim, narrow, permute, reshape, roll, split,
+    squeeze, stack, t, tile, transpose, unbind, unsqueeze,
 )
 from minidl.serialize import load, save
 from minidl.tensor import (
-    arange,
-    as_tensor,
-    clamp,
-    eye,
-    from_numpy,
-    full,
-    linspace,
-    ones,
-    ones_like,
-    rand,
-    randint,
-    randn,
-    randperm,
-    tensor,
-    zeros,
-    zeros_like,
+    arange, as_tensor, eye, from_numpy, full, full_like, linspace, ones, ones_like, rand, rand_like,
+    randint, randn, randn_like, randperm, tensor, zeros, zeros_like,
 )
+# isort: on
+# fmt: on
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Tensor", "abs", "add", "amax", "amin", "arange", "argmax", "argmin", "as_tensor", "autograd", "bool",
-    "cat", "chunk", "clamp", "cos", "cumsum", "device", "div", "enable_grad", "eq", "exp", "expm1", "eye",
-    "flatten", "flip", "float16", "float32", "float64", "from_numpy", "full", "ge", "gt", "int8", "int16",
-    "int32", "int64", "is_grad_enabled", "isfinite", "isnan", "le", "linspace", "load", "log", "log1p",
-    "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "lt", "manual_seed", "matmul",
-    "max", "maximum", "mean", "min", "minimum", "movedim", "mul", "narrow", "ne", "neg", "nn", "no_grad",
-    "ones", "ones_like", "optim", "permute", "pow", "rand", "randint", "randn", "randperm", "relu", "reshape",
-    "rsqrt", "save", "set_grad_enabled", "sigmoid", "sign", "sin", "softmax", "split", "sqrt", "squeeze",
-    "stack", "std", "sub", "sum", "tanh", "tensor", "transpose", "uint8", "unbind", "unsqueeze", "var",
-    "where", "zeros", "zeros_like",
+    "Tensor", "abs", "acos", "add", "all", "amax", "amin", "any", "arange", "argmax", "argmin", "argsort",
+    "as_tensor", "asin", "atan", "atan2", "autograd", "bitwise_and", "bitwise_not", "bitwise_or",
+    "bitwise_xor", "bmm", "bool", "broadcast_to", "cat", "ceil", "chunk", "clamp", "cos", "cosh",
+    "count_nonzero", "cumprod", "cumsum", "device", "diag", "diagonal", "div", "dot", "einsum",
+    "enable_grad", "eq", "erf", "exp", "expm1", "eye", "flatten", "flip", "float16", "float32", "float64",
+    "floor", "floor_divide", "fmod", "from_numpy", "full", "full_like", "gather", "ge", "gt", "index_add",
+    "index_put", "index_select", "int8", "int16", "int32", "int64", "is_grad_enabled", "isfinite",
+    "isinf", "isnan", "le", "linalg", "linspace", "load", "log", "log1p", "log2", "log10", "log_softmax",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "manual_seed",
+    "masked_fill", "masked_select", "matmul", "max", "maximum", "mean", "meshgrid", "min", "minimum",
+    "mm", "movedim", "mul", "mv", "nan_to_num", "narrow", "ne", "neg", "nn", "no_grad", "norm", "ones",
+    "ones_like", "optim", "outer", "permute", "pow", "prod", "promote_types", "rand", "rand_like",
+    "randint", "randn", "randn_like", "randperm", "reciprocal", "relu", "remainder", "reshape",
+    "result_type", "roll", "round", "rsqrt", "save", "scatter_add", "set_grad_enabled", "sigmoid", "sign",
+    "sin", "sinh", "softmax", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "sub", "sum",
+    "t", "take_along_dim", "tan", "tanh", "tensor", "tensordot", "tile", "topk", "transpose", "tril",
+    "triu", "trunc", "uint8", "unbind", "unsqueeze", "var", "where", "zeros", "zeros_like",
 ]  # fmt: skip

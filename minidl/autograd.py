@@ -398,7 +398,7 @@ def _initial_cotangent(output: Tensor, gradient: Tensor | None) -> Tensor:
         return Tensor(array_module(output.array).ones_like(output.array))
     if gradient.shape != output.shape:
         raise ValueError(f"backward: gradient has shape {gradient.shape}, the tensor has {output.shape}")
-    return gradient
+    return gradient if gradient.dtype == output.dtype else gradient.to(output.dtype)  # type: ignore[attr-defined]
 
 
 def backward(
@@ -410,9 +410,12 @@ def backward(
     """Add the gradient of Σ⟨tensor, gradient⟩ to `.grad` of every leaf with requires_grad=True."""
     gradients = [None] * len(tensors) if gradients is None else gradients
     retain_graph = create_graph if retain_graph is None else retain_graph
+    owned = {id(g.array) for g in gradients if g is not None}
     for leaf, g in _cotangents(tensors, gradients, None, retain_graph, create_graph).items():
-        if g.array.base is not None and not create_graph:
-            g = Tensor(g.array.copy())  # a view (of a broadcast, a crop) would keep its base alive
+        # A view (of a broadcast, a crop) would keep its base alive; a + b hands both operands the same array.
+        if not (create_graph and g.requires_grad) and (g.array.base is not None or id(g.array) in owned):
+            g = Tensor(g.array.copy())
+        owned.add(id(g.array))
         leaf.grad = g if leaf.grad is None else leaf.grad + g
 
 

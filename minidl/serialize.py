@@ -1,6 +1,6 @@
 """Weights on disk: safetensors, which is data and never code.
 
-The keys and shapes are PyTorch's, so `safetensors.torch.load_file` reads what minidl wrote, and the other way round.
+The keys and shapes are PyTorch's: `safetensors.torch.load_file` reads what minidl wrote, and vice versa.
 """
 
 from __future__ import annotations

@@ -31,8 +31,23 @@ def _random_like(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _outputs(function: Callable, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The floating-point outputs: indices and masks have no derivative."""
     y = function(*inputs)
-    return [y] if isinstance(y, Tensor) else list(y)
+    return [output for output in ([y] if isinstance(y, Tensor) else y) if output.dtype.kind == "f"]
+
+
+def _gradients(
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    create_graph: bool = False,
+) -> Sequence[Tensor | None]:
+    """`grad`, with None for an input that does not influence the outputs."""
+    used = [(y, v) for y, v in zip(outputs, cotangents, strict=True) if y.requires_grad]
+    if not used:
+        return [None] * len(inputs)
+    ys, vs = zip(*used)
+    return grad(ys, inputs, vs, create_graph=create_graph, allow_unused=True)
 
 
 def gradcheck(
@@ -48,11 +63,11 @@ def gradcheck(
     """Compare the gradients of `function(*inputs)` with central differences, element by element.
 
     The outputs are paired with a random cotangent v, and d<f(x), v>/dx_i is compared with
-    (<f(x + eps e_i), v> - <f(x - eps e_i), v>) / 2 eps for every element i of every input that requires a gradient.
-    With order > 1 the function x, v -> gradient is checked in the same way, and so on.
+    (<f(x + eps e_i), v> - <f(x - eps e_i), v>) / 2 eps for every element i of every input that requires a
+    gradient. With order > 1 the function x, v -> gradient is checked in the same way, and so on.
 
-    Returns True; raises GradcheckError that names the input, the index and the two numbers. Inputs should be float64:
-    at lower precision the differences drown in rounding, and a warning says so.
+    Returns True; raises GradcheckError that names the input, the index and the two numbers. Inputs should
+    be float64: at lower precision the differences drown in rounding, and a warning says so.
     """
     rng = np.random.default_rng(seed)
     checked = [k for k, x in enumerate(inputs) if x.requires_grad]
@@ -65,15 +80,14 @@ def gradcheck(
             stacklevel=2,
         )
     with no_grad():
-        cotangents = [_random_like(y, rng) for y in _outputs(function, inputs) if y.dtype.kind == "f"]
+        cotangents = [_random_like(y, rng) for y in _outputs(function, inputs)]
 
     def value() -> float:
         with no_grad():
             return _inner(_outputs(function, inputs), cotangents)
 
     with enable_grad():
-        outputs = _outputs(function, inputs)
-        analytic = grad(outputs, [inputs[k] for k in checked], cotangents, allow_unused=True)
+        analytic = _gradients(_outputs(function, inputs), [inputs[k] for k in checked], cotangents)
     for k, g in zip(checked, analytic):
         x = inputs[k].array
         if g is not None and (g.shape != x.shape or g.dtype != x.dtype):
@@ -90,7 +104,8 @@ def gradcheck(
             numeric, found = (up - down) / (2 * eps), 0.0 if g is None else float(g.array[index])
             if not abs(found - numeric) <= atol + rtol * abs(numeric):
                 raise GradcheckError(
-                    f"gradcheck: input {k}, index {index}: gradient {found:.8g}, finite difference {numeric:.8g}"
+                    f"gradcheck: input {k}, index {index}: "
+                    f"gradient {found:.8g}, finite difference {numeric:.8g}"
                 )
     if order > 1:
         _check_next_order(
@@ -111,13 +126,18 @@ def _check_next_order(function, inputs, checked, cotangents, order, options):
         xs, vs = arguments[: len(inputs)], arguments[len(inputs) :]
         with enable_grad():
             wanted = [xs[k] for k in checked]
-            found = grad(_outputs(function, xs), wanted, vs, create_graph=True, allow_unused=True)
+            found = _gradients(_outputs(function, xs), wanted, vs, create_graph=True)
         return [x * 0.0 if g is None else g for g, x in zip(found, wanted)]
 
     for v in cotangents:
         v.requires_grad_()
-    if all(not g.requires_grad for g in gradient(*inputs, *cotangents)):
-        return  # the gradient is constant
+    gradients = gradient(*inputs, *cotangents)
+    if not any(g.requires_grad for g in gradients):
+        if any(to_numpy(g.array).any() for g in gradients):
+            raise GradcheckError(
+                "gradcheck: the gradient is cut off from the graph; a vjp must be made of ops"
+            )
+        return  # it is 0 everywhere
     try:
         gradcheck(gradient, [*inputs, *cotangents], order=order - 1, **options)
     except GradcheckError as error:
@@ -130,9 +150,9 @@ def gradgradcheck(function: Callable, inputs: Sequence[Tensor], order: int = 2, 
 
 
 def dot_test(function: Callable, *inputs: Tensor, seed: int = 0, tol: float = 1e-12) -> bool:
-    """<A x, v> = <x, A' v> for a function linear in all inputs jointly, A' being its vjp: exact, no step size.
+    """<A x, v> = <x, A' v> for a function linear in all inputs jointly, A' its vjp: exact, no step size.
 
-    Also checks linearity itself, A(x + 2z) = A x + 2 A z, and that A' is linear in the same way: <A' v, z> = <v, A z>.
+    Also checks linearity itself, A(x + 2z) = A x + 2 A z, and that A' is linear too: <A' v, z> = <v, A z>.
     """
     rng = np.random.default_rng(seed)
     xs = [Tensor(x.array, requires_grad=True) for x in inputs]
@@ -173,7 +193,7 @@ def triple_test(
     seed: int = 0,
     tol: float = 1e-11,
 ) -> bool:
-    """<conv(x, w), u> = <x, conv_input(u, w)> = <w, conv_weight(x, u)>: one trilinear form, evaluated three ways."""
+    """<conv(x, w), u> = <x, conv_input(u, w)> = <w, conv_weight(x, u)>: one form, evaluated three ways."""
     rng = np.random.default_rng(seed)
     with no_grad():
         y = conv(x, w)

@@ -7,12 +7,13 @@ DataError that names it, and a header is believed only as far as the size of the
 import gzip
 import math
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from minidl.files import atomic_write
 
 NIFTI = (".nii.gz", ".nii")
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -98,20 +99,13 @@ def write_label(path: str | os.PathLike[str], array: np.ndarray, like: Image) ->
             f"got {array.dtype} {array.shape}"
         )
     array = _smallest_integers(array)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, so that os.replace is one step; the name ends like the path, because
-    # the writers choose the format by it.
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
-    try:
+    with atomic_write(path) as temporary:
         if suffix_of(path) in NIFTI:
             _write_nifti(temporary, array, like)
         elif suffix_of(path) == ".png":
             _write_png(temporary, array)
         else:
             raise ValueError(f"write_label: {path} must end in .nii.gz, .nii or .png")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)  # there is none left after a success
 
 
 def _smallest_integers(array: np.ndarray) -> np.ndarray:

@@ -1,339 +1,413 @@
 """The convolution trio on the CPU: NumPy's matrix product, threads, and no im2col.
 
-Input position i, kernel tap k and output position q meet when  i = s·q + d·k − p  on every axis (stride s, dilation d,
-padding p). Write t_k = d·k − p, the offset of tap k; then everything here is one question: how do we hand BLAS, for each tap,
-the matrix  X_k[c, q] = x[c, s·q + t_k]?  Copying all of them (im2col) costs k^N times the input. Most of it is not needed:
+Input position i, kernel tap k and output position q meet when  i = s·q + d·k − p  on every axis
+(stride s, dilation d, padding p). Write t_k = d·k − p, the offset of tap k. All that matters is how
+BLAS gets, for each tap, the matrix  X_k[c, q] = x[c, s·q + t_k].  Copying them all (im2col) takes
+k^N times the memory of x. It is enough to copy for each tap of the LAST axis; the taps of the other
+axes are then there already, as slices:
 
-    a plane of x, 3 × 3 taps, the taps of the LAST axis gathered     the operand of kernel row k is a SLICE of that row
-    (w runs exactly over the outputs, borders are zeros):            at an offset, without a copy and without waste:
+    a channel of x    the operand: a row for each tap of the last axis, w over the outputs,
+    of 4 × 3 pixels   zeros outside, image rows end to end
 
-    tap −1   |. a b|. d e|. g h|. j k|                               kernel row 0: columns 0 .. 6
-    tap  0   |a b c|d e f|g h i|j k l|         rows h of the         kernel row 1: columns 3 .. 9
-    tap +1   |b c .|e f .|h i .|k l .|         plane, end to end     kernel row 2: columns 6 .. 12
+        a b c         tap −1   . . . . a b . d e . g h . j k . . .     kernel row 0: columns 0 … 11
+        d e f         tap  0   . . . a b c d e f g h i j k l . . .     kernel row 1: columns 3 … 14
+        g h i         tap +1   . . . b c . e f . h i . k l . . . .     kernel row 2: columns 6 … 17
+        j k l
 
-So the operand is `k` (not k²) copies of a block of x, made of long contiguous runs, and the product with a kernel row
-is `W @ X[:, offset : offset + L]`, a view that BLAS reads in place. Axes before the last two are batch axes of `np.matmul`,
-and an offset there is an index. With a stride s such an axis is kept as its s phase grids (position i = s·u + r is
-element u of grid r): tap t lies in grid t mod s at offset t // s. With few channels more axes are gathered, because
-BLAS needs a long inner dimension. Work goes in blocks that stay in a core's cache, and blocks are what threads share.
-All three functions use the same gathered operand; they differ in the product they take with it.
+and `Y += W[:, row] @ operand[:, offset : offset + L]` is the convolution: k products instead of k²,
+on views that BLAS reads in place, with long rows and not one wasted column. Axes have three roles:
+
+    batch axes (up to the last but two)   An offset is an index. On the last of them, neighbouring
+                                          taps lie below each other in memory: their rows together
+                                          are one operand (a "run").
+    the middle axis (the last but one)    An offset shifts the columns, as in the picture.
+    gathered axes (the last)              A copy for each tap.
+
+With few channels, or few outputs, more axes are gathered. With a stride s, batch and middle axes
+are kept as s phase grids (position s·u + r is element u of grid r), and offset t lies in grid
+t mod s at shift t // s. The work is cut into blocks that stay in the cache; blocks are also what the
+threads share. `conv` and `conv_weight` take products with the same operand; `conv_input` is a `conv`
+of y for each phase of x.
 """
+
+from __future__ import annotations
 
 import math
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
 from minidl.kernels.threads import get_num_threads, parallel
 
-WORKSPACE = 1 << 20  # bytes of one block's operand and accumulators: about a core's second-level cache
-INNER = 32  # the shortest inner dimension at which BLAS is near its full speed
+WORKSPACE = 2 << 20  # bytes of one block, its operand and two accumulators; 1 MiB is slower
+INNER = 32  # inner dimensions shorter than this keep BLAS far from its speed
+ALL = slice(None)
 
 
 def conv(x, w, *, stride, padding, dilation, groups):
-    "x (N, C, *S), w (O, C/groups, *K) -> y (N, O, *Q):  y[n,o,q] = Σ_{c,k} x[n, c, s·q + d·k − p] w[o,c,k]."
-    K, S = w.shape[2:], x.shape[2:]
-    offsets = [[d * k - p for k in range(n)] for d, p, n in zip(dilation, padding, K)]
-    Q = [(i + 2 * p - d * (k - 1) - 1) // s + 1 for i, p, d, k, s in zip(S, padding, dilation, K, stride)]
-    y = np.empty((len(x), len(w), *Q), _result_type(x, w))
-    _run(_correlate(x, _grouped(w, groups), _split(y, groups), offsets, stride))
+    """y[n,o,q] = Σ_{c,k} x[n, c, s·q + d·k − p] w[o,c,k].
+
+    x (N, C, *S), w (O, C/groups, *K) -> y (N, O, *Q).
+    """
+    offsets = _offsets(w.shape[2:], padding, dilation)
+    outputs = [(n + p - t[-1] - 1) // s + 1 for n, p, t, s in zip(x.shape[2:], padding, offsets, stride)]
+    y = np.empty((len(x), len(w), *outputs), np.result_type(x, w))
+    x, w = _split(x, groups), _split(w, groups, axis=0)
+    parallel(_call, _correlate(x, w, _split(y, groups), offsets, stride))
     return y
 
 
 def conv_input(y, w, *, size, stride, padding, dilation, groups):
-    """y (N, O, *Q), w (O, C/groups, *K) -> x (N, C, *size):  x[n,c,i] = Σ_{o,(q,k): s·q+d·k−p=i} y[n,o,q] w[o,c,k].
+    """x[n,c,i] = Σ_{o,(q,k): s·q + d·k − p = i} y[n,o,q] w[o,c,k].
 
-    Along one axis write i + p = s·u + r. Only taps with d·k mod s = r reach phase r, and they find their y at
-    q = u − (d·k − r)/s: each phase of x is a correlation of y, with stride 1, with the taps of its own.
+    y (N, O, *Q), w (O, C/groups, *K) -> x (N, C, *size). On one axis write i + p = s·u + r. Only
+    taps with d·k mod s = r reach phase r, and they meet it at q = u − d·k // s: each phase of x is
+    a convolution of y with stride 1 and with taps of its own.
     """
-    w = _grouped(w, groups).swapaxes(1, 2)  # (G, C, O, *K): x and y trade places
-    x = np.empty((len(y), groups * w.shape[1], *size), _result_type(y, w))
+    y, w = _split(y, groups), _swapped(_split(w, groups, axis=0))  # x and y trade places
+    x = np.empty((len(y), groups * w.shape[1], *size), np.result_type(y, w))
     tasks = []
-    for phases in product(*(_phases(*a) for a in zip(size, w.shape[3:], stride, padding, dilation))):
-        places, taps, offsets = zip(*phases)
+    for phase in product(*map(_phases, size, w.shape[3:], stride, padding, dilation)):
+        places, taps, offsets = zip(*phase)
         part = _split(x, groups)[(..., *places)]
-        if all(offsets):
-            tasks += _correlate(y, w[(..., *taps)], part, offsets, [1] * len(size))
-        else:
-            part[...] = 0  # no tap reaches this phase
-    _run(tasks)
+        tasks += _correlate(y, w[(..., *taps)], part, offsets, (1,) * len(size))
+    parallel(_call, tasks)
     return x
 
 
-def _phases(size, K, s, p, d):
-    "For each phase r of one axis: where its elements lie in x, which taps reach it, and their offsets into y."
-    for r in range(s):
-        u = -((r - p) // s)  # the first u with s·u + r − p >= 0
-        first = s * u + r - p
-        step = s // math.gcd(s, d)  # taps of one phase are `step` apart
-        k0 = next((k for k in range(min(step, K)) if d * k % s == r), K)
-        if first < size:
-            yield slice(first, None, s), slice(k0, None, step), [u - (d * k - r) // s for k in range(k0, K, step)]
-
-
 def conv_weight(x, y, *, size, stride, padding, dilation, groups):
-    "x (N, C, *S), y (N, O, *Q) -> w (O, C/groups, *size):  w[o,c,k] = Σ_{n,q} x[n, c, s·q + d·k − p] y[n,o,q]."
-    offsets = [[d * k - p for k in range(n)] for d, p, n in zip(dilation, padding, size)]
-    dtype = _result_type(x, y)
-    work = _work_type(dtype)
+    """w[o,c,k] = Σ_{n,q} x[n, c, s·q + d·k − p] y[n,o,q].
+
+    x (N, C, *S), y (N, O, *Q) -> w (O, C/groups, *size).
+    """
+    x, y = _split(x, groups), _split(y, groups)
+    C, threads = x.shape[2], get_num_threads()
+    w = np.empty((groups * y.shape[2], C, *size), np.result_type(x, y))
     if 0 in x.shape or 0 in y.shape:
-        return np.zeros((y.shape[1], x.shape[1] // groups, *size), dtype)
-    X, Y = _split(x, groups), _split(y, groups)
-    G, O, C = groups, Y.shape[2], X.shape[2]
-    plan = _Plan.make(offsets, stride, Y.shape[3:], C, O, len(x))
-    blocks = list(plan.blocks(len(x), work.itemsize))
-    # Large weights are shared out by channels, small ones by blocks with one partial sum each, added in a fixed order.
-    threads = get_num_threads()
-    pieces = min(threads, C // 64) if C >= 128 else 1
-    parts = 1 if pieces > 1 else max(1, min(threads, len(blocks)))
-    shape = (*plan.offset_counts, G, O, C, plan.gathered)
-    sums = np.zeros((parts, *shape), work)
+        w[...] = 0
+        return w
+    # Large weights are shared out by input channels. Small ones by blocks: each thread has a sum of
+    # its own, and these are added up in a fixed order.
+    pieces = min(threads, C // 64) or 1
+    parts = -(-threads // pieces)
+    channels = [slice(C * i // pieces, C * (i + 1) // pieces) for i in range(pieces)]
+    views = _split(w, groups, axis=0)
+    offsets = _offsets(size, padding, dilation)
 
-    def task(item):
-        part, channels = item
-        total = sums[part][..., channels, :]
-        for samples, block in blocks[part::parts]:
-            xs = plan.gather(X[samples][:, :, channels], block, work)
-            ys = plan.columns(Y[samples], block, work)  # (*batch, G, O, L)
-            for tap, (start, _) in enumerate(plan.views(xs, block)):
-                key = np.unravel_index(tap, plan.offset_counts) if plan.offset_counts else ()
-                for b in np.ndindex(ys.shape[:-3]):
-                    out = _scratch("product", (G, O, start.shape[-2]), work)
-                    np.matmul(ys[b], start[b].swapaxes(-1, -2), out=out)
-                    total[key] += out.reshape(total[key].shape)
+    def job(item):
+        c, part = item
+        return _correlate_weight(x[:, :, c], y, views[:, :, c], offsets, stride, part, parts)
 
-    cuts = [C * i // pieces for i in range(pieces + 1)]
-    _run([lambda item=(part, slice(a, b)): task(item)
-          for part in range(parts) for a, b in zip(cuts, cuts[1:])])
-    w = sums.sum(0) if parts > 1 else sums[0]
-    n = len(plan.offset_counts)
-    w = np.moveaxis(w, range(n), range(3, 3 + n))  # (G, O, C, *offset taps, gathered taps)
-    return w.reshape(G * O, C, *size).astype(dtype, copy=False)
+    sums = parallel(job, product(channels, range(parts)))
+    for i in range(0, len(sums), parts):
+        mine = [s for s in sums[i : i + parts] if s]  # empty: more threads than blocks
+        for first, *others in zip(*mine):
+            target, total = first
+            for _, more in others:
+                total += more
+            if not np.may_share_memory(target, total):
+                target[...] = total.reshape(target.shape)
+    return w
+
+
+def _offsets(K, padding, dilation):
+    """For each axis the offset t_k = d·k − p of every tap."""
+    return tuple(tuple(d * k - p for k in range(n)) for n, p, d in zip(K, padding, dilation))
+
+
+def _phases(size, K, s, p, d):
+    """For each phase of an axis of x: its places, the taps that reach it, their offsets into y."""
+    step = s // math.gcd(s, d)  # from one tap of a phase to the next
+    for first in range(min(s, size)):
+        u, r = divmod(first + p, s)
+        start = next((k for k in range(min(step, K)) if d * k % s == r), K)
+        offsets = tuple(u - d * k // s for k in range(start, K, step))
+        yield slice(first, None, s), slice(start, None, step), offsets
 
 
 def _correlate(x, w, y, offsets, stride):
-    """Tasks that fill y (N, G, O, *Q), any strides, with  y[n,g,o,q] = Σ_{c,k} x[n, (g,c), s·q + t_k] w[g,o,c,k]."""
-    x, work = _split(x, len(w)), _work_type(y.dtype)
-    G, O, C = w.shape[:3]
-    if 0 in y.shape or 0 in w.shape:
-        y[...] = 0
+    """Tasks that fill the view y (N, G, O, *Q) with Σ_{c,k} x[n,g,c, s·q + t_k] w[g,o,c,k]."""
+    if 0 in x.shape or 0 in w.shape or 0 in y.shape:
+        y[...] = 0  # for one, a phase that no tap reaches
         return []
-    plan = _Plan.make(offsets, stride, y.shape[3:], C, O, len(x))
-    n = len(plan.offset_counts)
-    # one (O, C·gathered) matrix for each tap that is an offset
-    w = np.moveaxis(w, range(3, 3 + n), range(n)).reshape(-1, G, O, C * plan.gathered)
-    w = w.astype(work, copy=False)
+    dtype = _work_type(y)
+    plan = _Plan.of(offsets, tuple(stride), x.shape, y.shape, dtype.itemsize, get_num_threads())
+    shape = (len(w), *(1,) * plan.batch, w.shape[1], -1)  # (G, 1 for each batch axis, O, rows)
+    matrices = [np.asarray(plan.rows(w, taps).reshape(shape), dtype) for taps in plan.taps]
 
-    def task(samples, block):
-        xs = plan.gather(x[samples], block, work)
-        out = y[(samples, ..., *block)]
-        shape = plan.column_shape(block, len(out), G, O)
-        direct = len(w) == 1 and plan.is_flat(out) and out.dtype == work
-        total = plan.columns(out, (slice(None),) * len(block), work) if direct else _scratch("total", shape, work)
-        for tap, (view, _) in enumerate(plan.views(xs, block)):
-            if tap == 0:
-                np.matmul(w[0], view, out=total)
-            else:
-                more = _scratch("product", shape, work)
-                np.matmul(w[tap], view, out=more)
-                total += more
+    def task(block):
+        operands = block.operands(x, dtype)
+        out = y[block.place]
+        total = block.as_columns(out, dtype) if len(matrices) == 1 else None
+        direct = total is not None
         if not direct:
-            np.copyto(out, plan.from_columns(total, block, len(out)), casting="same_kind")
+            total = _scratch("total", dtype, block.columns)
+        np.matmul(matrices[0], operands[0], out=total)
+        for matrix, operand in zip(matrices[1:], operands[1:]):
+            more = _scratch("more", dtype, block.columns)
+            np.matmul(matrix, operand, out=more)
+            total += more
+        if not direct:
+            np.copyto(out, _scratch("total", dtype, block.result), casting="same_kind")
 
-    return [lambda s=s, b=b: task(s, b) for s, b in plan.blocks(len(x), work.itemsize)]
+    return [(task, block) for block in plan.blocks]
+
+
+def _correlate_weight(x, y, w, offsets, stride, part, parts):
+    """Sum y · xᵀ over every `parts`-th block: pairs (a view of w, the sum that belongs there)."""
+    dtype = _work_type(w)
+    plan = _Plan.of(offsets, tuple(stride), x.shape, y.shape, dtype.itemsize, parts)
+    G, O = w.shape[:2]
+    # Where all axes are gathered the product has the order of w's memory.
+    out = w.reshape(G, O, -1) if parts == 1 and plan.ungathered == 0 and w.dtype == dtype else None
+    totals = []
+    for block in plan.blocks[part::parts]:
+        operands = block.operands(x, dtype)
+        columns = block.as_columns(y[block.place], dtype)
+        if columns is None:
+            np.copyto(_scratch("total", dtype, block.result), y[block.place])
+            columns = _scratch("total", dtype, block.columns)
+        products = []
+        for operand in operands:
+            more = np.matmul(columns, operand.mT, out=None if totals else out)
+            over = tuple(range(1, 1 + plan.batch))  # (G, *batch, O, rows) -> (G, O, rows)
+            products.append(more.sum(over) if over else more)
+        for total, more in zip(totals, products):
+            total += more
+        totals = totals or products
+    return [(plan.rows(w, taps), total) for taps, total in zip(plan.taps, totals)]
 
 
 @dataclass
+class _Block:
+    """One piece of work. A layout is (shape, strides, offset) in bytes, in a thread's scratch."""
+
+    place: tuple  # index of the block in y (N, G, O, *Q)
+    copies: list  # pairs: index into the operand, index into x
+    zeros: list  # indices into the operand: the padding
+    operand: tuple  # layout (n, G, C, gathered taps, *axes)
+    matrices: list  # for each entry of `_Plan.taps` the layout (G, *batch, rows, L) in the operand
+    columns: tuple  # layout (G, *batch, O, L) of the outputs
+    result: tuple  # layout (n, G, O, *q) of the same memory
+    one_tap: bool  # the operand is a part of x
+
+    def operands(self, x, dtype):
+        """Gather; then the matrix that each product takes."""
+        if self.one_tap and not self.zeros:
+            matrix = self.as_columns(x[self.copies[0][1]], dtype)
+            if matrix is not None:
+                return [matrix]  # x itself
+        operand = _scratch("operand", dtype, self.operand)
+        for target, source in self.copies:
+            np.copyto(operand[target], x[source])
+        for target in self.zeros:  # after the copies, when these cache lines are at hand
+            operand[target] = 0
+        return [_scratch("operand", dtype, matrix) for matrix in self.matrices]
+
+    def as_columns(self, a, dtype):
+        """The block a (n, G, C, *q) as (G, *batch, C, L) if that is a view, else None."""
+        batch = len(self.columns[0]) - 3
+        if len(a) > 1 or a.dtype != dtype or not a[(0,) * (3 + batch)].flags.c_contiguous:
+            return None
+        a = a.reshape(*a.shape[1 : 3 + batch], -1)  # (G, C, *batch, L)
+        return a.transpose(0, *range(2, 2 + batch), 1, 2 + batch)
+
+
 class _Plan:
-    """How each axis is treated: axes before `middle` are batch axes, taps of `middle` are offsets into the flat columns,
-    the axes after it are gathered. `middle` = -1: all are gathered."""
+    """The role of each axis, and the blocks. It depends on shapes alone, so it is made once."""
 
-    offsets: list  # per axis: t_k of every tap
-    stride: tuple
-    Q: tuple
-    C: int
-    O: int
-    middle: int
+    def __init__(self, offsets, stride, x_shape, y_shape, itemsize, threads):
+        N, self.G, self.C, *self.size = x_shape
+        self.O, self.Q = y_shape[2], y_shape[3:]
+        self.offsets, self.stride, self.itemsize = offsets, stride, itemsize
+        self.counts = [len(t) for t in offsets]
+        few = N * math.prod(self.Q) < 4 * self.O  # outputs: cheaper to copy than weights to reorder
+        m, T = len(self.Q) - 1, self.counts[-1]
+        while m > 0 and (
+            few or self.counts[m - 1] == 1 or (self.C * T < INNER and math.prod(self.Q[m:]) < 512)
+        ):
+            m -= 1
+            T *= self.counts[m]
+        self.ungathered, self.gathered_taps = m, T  # axes :m are batch and middle, taps of axes m:
+        self.batch = m if self.C * T < INNER else max(0, m - 1)  # few rows: a run, no middle axis
+        # phase and shift of each tap, the phases that occur, the range of the shifts
+        self.where = [[(t % s, t // s) for t in ts] for ts, s in zip(offsets, stride)]
+        self.phases = [sorted({r for r, _ in ts}) for ts in self.where]
+        self.low = [min(u for _, u in ts) for ts in self.where]
+        self.span = [max(u for _, u in ts) - a for ts, a in zip(self.where, self.low)]
+        runs = [[slice(k, k + 1) for k in range(n)] for n in self.counts[:m]]
+        if self.batch:
+            runs[self.batch - 1] = _runs(self.where[self.batch - 1])
+        self.taps = list(product(*runs))  # for each product a slice of taps per ungathered axis
+        self.blocks = [self.block(n, q) for n, q in self.cut(N, threads)]
 
-    @classmethod
-    def make(cls, offsets, stride, Q, C, O, N):
-        middle, gathered = len(Q) - 2, len(offsets[-1])
-        few = N * math.prod(Q) < 4 * O  # columns: copying them costs less than reordering the weights
-        while middle >= 0 and (C * gathered < INNER or few or len(offsets[middle]) == 1):
-            gathered *= len(offsets[middle])
-            middle -= 1
-        return cls(offsets, stride, Q, C, O, middle)
+    of = classmethod(lru_cache(maxsize=256)(lambda cls, *key: cls(*key)))
 
-    @property
-    def gathered(self):
-        return math.prod(map(len, self.offsets[self.middle + 1 :]))
+    def rows(self, w, taps):
+        """The weights (G, O, C, *K) of one product: (G, O, *ungathered taps, C, *gathered taps)."""
+        return np.moveaxis(w[(ALL, ALL, ALL, *taps)], 2, 2 + self.ungathered)
 
-    @property
-    def offset_counts(self):
-        return tuple(len(t) for t in self.offsets[: self.middle + 1])
-
-    def blocks(self, N, itemsize):
-        "Cut samples and outputs into blocks: pairs (samples, one slice per axis)."
-        target = max(256, WORKSPACE // itemsize // (self.C * self.gathered + 2 * self.O))
-        size = list(self.Q)
+    def cut(self, N, threads):
+        """Pairs (samples, a slice for each axis). First axes first; samples if all axes are small."""
+        column = self.itemsize * self.G * (self.C * self.gathered_taps + 2 * self.O)
+        columns, cut = max(256, WORKSPACE // column), list(self.Q)
         for axis, q in enumerate(self.Q):
-            rest = math.prod(size) // size[axis]
-            least = 1 if axis > self.middle else 4 * (self.span(axis) or 1)
-            size[axis] = _even(q, max(least, target // max(1, rest)))
-        samples = _even(N, max(1, min(target // math.prod(size), -(-N // get_num_threads()))))
-        for n in range(0, N, samples):
-            for start in product(*(range(0, q, b) for q, b in zip(self.Q, size))):
-                yield slice(n, n + samples), tuple(slice(a, min(a + b, q)) for a, b, q in zip(start, size, self.Q))
+            others = math.prod(cut) // cut[axis]
+            # neighbouring blocks of an ungathered axis both copy the `span` rows between them
+            least = 4 * max(1, self.span[axis]) if axis < self.ungathered else 1
+            cut[axis] = _even(q, max(least, columns // others))
+        samples = _even(N, max(1, min(columns // math.prod(cut), -(-N // threads))))
+        sizes, pieces = (N, *self.Q), (samples, *cut)
+        for start in product(*map(range, (0,) * len(sizes), sizes, pieces)):
+            n, *q = (slice(a, min(a + b, c)) for a, b, c in zip(start, pieces, sizes))
+            yield n, tuple(q)
 
-    def span(self, axis):
-        shifts = [t // self.stride[axis] for t in self.offsets[axis]]
-        return max(shifts) - min(shifts)
+    def block(self, samples, place):
+        m, batch, G, C, T = self.ungathered, self.batch, self.G, self.C, self.gathered_taps
+        n, q = samples.stop - samples.start, [a.stop - a.start for a in place]
+        # the operand: rows (batch axes, C, gathered taps), columns (middle axis, n, gathered axes)
+        lengths = [len(self.phases[a]) * (q[a] + self.span[a]) for a in range(m)] + q[m:]
+        strides, stride_n, row = self.column_strides(lengths, n)
+        line = 64 // self.itemsize
+        row = (-(-row // line) | 1) * line  # odd: with powers of two all rows share few cache sets
+        volume = C * T * row
+        for axis in reversed(range(batch)):
+            strides[axis], volume = volume, volume * lengths[axis]
+        operand = (n, G, C, T, *lengths), (stride_n, volume, T * row, row, *strides), 0
+        L = n * math.prod(q[batch:])
+        matrices = []
+        for taps in self.taps:
+            at, rows = 0, C * T
+            for axis, run in enumerate(taps):
+                r, u = self.where[axis][run.start]
+                grid = self.phases[axis].index(r) * (q[axis] + self.span[axis])
+                at += strides[axis] * (grid + u - self.low[axis])
+                rows *= len(range(self.counts[axis])[run])
+            matrices.append(((G, *q[:batch], rows, L), (volume, *strides[:batch], row, 1), at))
+        # the outputs, in the same order
+        strides, stride_n, _ = self.column_strides(q, n)
+        volume = self.O * L
+        for axis in reversed(range(batch)):
+            strides[axis], volume = volume, volume * q[axis]
+        columns = (G, *q[:batch], self.O, L), (volume, *strides[:batch], L, 1), 0
+        result = (n, G, self.O, *q), (stride_n, volume, L, *strides), 0
+
+        b = self.itemsize
+        scale = lambda layout: (layout[0], tuple(b * s for s in layout[1]), b * layout[2])
+        copies, zeros = self.gather(samples, place)
+        return _Block(
+            (samples, ALL, ALL, *place), copies, zeros, scale(operand), [*map(scale, matrices)],
+            scale(columns), scale(result), one_tap=math.prod(self.counts) == 1,
+        )  # fmt: skip
+
+    def column_strides(self, lengths, n):
+        """Of a row with columns (middle axis, n, gathered axes): strides, the stride of n, length."""
+        strides, volume = [0] * len(lengths), 1
+        for axis in reversed(range(self.ungathered, len(lengths))):
+            strides[axis], volume = volume, volume * lengths[axis]
+        stride_n, volume = volume, volume * n
+        for axis in range(self.batch, self.ungathered):
+            strides[axis], volume = volume, volume * lengths[axis]
+        return strides, stride_n, volume
+
+    def gather(self, samples, place):
+        """What to copy from x, and where the padding is: `_Block.copies` and `_Block.zeros`."""
+        copies, zeros = [], []
+        segments = [self.segments(axis, q) for axis, q in enumerate(place)]
+        for number, pick in enumerate(product(*segments)):
+            tap = number % self.gathered_taps  # the gathered axes come last
+            whole, target, source = [], [], []
+            for (base, first, count), s, size in zip(pick, self.stride, self.size):
+                a = min(max(-(first // s), 0), count)  # before a and from b on: padding
+                b = max(min(-((first - size) // s), count), a)
+                whole.append(slice(base, base + count))
+                target.append(slice(base + a, base + b))
+                source.append(slice(first + s * a, max(first + s * (b - 1) + 1, 0), s))
+            if all(t.start < t.stop for t in target):
+                copies.append(((ALL, ALL, ALL, tap, *target), (samples, ALL, ALL, *source)))
+            for axis, (w, t) in enumerate(zip(whole, target)):
+                for pad in slice(w.start, t.start), slice(t.stop, w.stop):
+                    if pad.start < pad.stop:
+                        zeros.append((ALL, ALL, ALL, tap, *whole[:axis], pad, *whole[axis + 1 :]))
+        return copies, zeros
 
     def segments(self, axis, q):
-        """The runs of input positions that outputs q of this axis need: (first, count) with step `stride`.
-
-        A gathered axis has one run for each tap, an offset axis one for each phase that a tap lies in.
-        """
-        s, t = self.stride[axis], self.offsets[axis]
-        if axis > self.middle:
-            return [(s * q.start + k, q.stop - q.start) for k in t]
-        low = min(k // s for k in t)
-        return [(s * (q.start + low) + r, q.stop - q.start + self.span(axis)) for r in sorted({k % s for k in t})]
-
-    def gather(self, x, block, dtype):
-        "x (n, G, C, *S) -> (G, C, gathered taps, *axes up to middle, n, *gathered axes), see the picture above."
-        n, G, C = x.shape[:3]
-        segments = [self.segments(a, q) for a, q in enumerate(block)]
-        m = self.middle + 1
-        lengths = [sum(count for _, count in runs) for runs in segments[:m]]
-        lengths += [n] + [q.stop - q.start for q in block[m:]]
-        row = math.prod(lengths)
-        if all(len(runs) == 1 for runs in segments) and n == 1:  # perhaps x itself will do
-            view = x[(0, ..., *(slice(i, i + s * (c - 1) + 1, s) if 0 <= i and i + s * (c - 1) < size else slice(0)
-                                for ((i, c),), s, size in zip(segments, self.stride, x.shape[3:])))]
-            if view.size == G * C * row and view.dtype == dtype and view[(0, 0) + (0,) * max(0, m - 1)].flags.c_contiguous:
-                return view.reshape(G, C, 1, *lengths)
-        # An odd number of 64-byte lines from row to row: rows a power of two apart would share a few cache sets.
-        line = 64 // dtype.itemsize
-        stride = (-(-row // line) | 1) * line
-        out = _scratch("operand", (G, C, self.gathered, stride), dtype)[..., :row]
-        out = out.reshape(G, C, self.gathered, *lengths)
-        taps = [range(len(runs)) for runs in segments]
-        for pick in product(*taps):
-            tap = 0
-            for axis in range(m, len(block)):
-                tap = tap * len(taps[axis]) + pick[axis]
-            into, source = [], []
-            for axis, index in enumerate(pick):
-                first, count = segments[axis][index]
-                s, size = self.stride[axis], x.shape[3 + axis]
-                base = 0 if axis >= m else sum(c for _, c in segments[axis][:index])
-                low = min(max(-(first // s), 0), count)  # elements before it lie in the padding
-                high = max(min(-((first - size) // s), count), low)
-                into.append((base, base + low, base + high, base + count))
-                source.append(slice(first + s * low, first + s * (high - 1) + 1 if high > low else first + s * low, s))
-            dest = np.moveaxis(out[:, :, tap], 2 + m, 0)  # (n, G, C, *axes)
-            whole = [slice(a, d) for a, b, c, d in into]
-            for axis, (a, b, c, d) in enumerate(into):
-                for pad in (slice(a, b), slice(c, d)):
-                    if pad.stop > pad.start:
-                        dest[(..., *whole[:axis], pad, *whole[axis + 1 :])] = 0
-            if all(c > b for a, b, c, d in into):
-                np.copyto(dest[(..., *(slice(b, c) for a, b, c, d in into))], x[(..., *source)])
-        return out
-
-    def views(self, xs, block):
-        "For each tap that is an offset: its operand (*batch, G, C·gathered, L), a view of `gather`'s result."
-        m = self.middle + 1
-        starts = []
-        for axis in range(m):
-            s, t, q = self.stride[axis], self.offsets[axis], block[axis]
-            phases = sorted({k % s for k in t})
-            low, length = min(k // s for k in t), q.stop - q.start + self.span(axis)
-            starts.append([phases.index(k % s) * length + k // s - low for k in t])
-        sizes = [q.stop - q.start for q in block]
-        G = len(xs)
-        for start in product(*starts):
-            view = xs[(slice(None),) * 3 + tuple(slice(a, a + n) for a, n in zip(start, sizes))]
-            view = view.reshape(G, -1, *sizes[: max(0, m - 1)], math.prod(view.shape[3 + max(0, m - 1) :]))
-            yield np.moveaxis(view, (0, 1), (-3, -2)), start
-
-    def column_shape(self, block, n, G, O):
-        sizes = [q.stop - q.start for q in block]
-        b = max(0, self.middle)
-        return (*sizes[:b], G, O, n * math.prod(sizes[b:]))
-
-    def is_flat(self, y):
-        "Can the block y (n, G, O, *q) be written as a matrix (O, L) without a copy?"
-        return len(y) == 1 and y[(0, 0, 0) + (0,) * max(0, self.middle)].flags.c_contiguous
-
-    def columns(self, y, block, dtype):
-        "y (n, G, O, *Q) -> the block as (*batch, G, O, L), columns in the order of `gather`; a view where possible."
-        y = y[(..., *block)]
-        b = max(0, self.middle)
-        shape = (*y.shape[3 : 3 + b], *y.shape[1:3], -1)
-        if self.is_flat(y) and y.dtype == dtype:
-            v = y[0].reshape(*y.shape[1 : 3 + b], -1)
-            return np.moveaxis(v, (0, 1), (-3, -2))
-        v = np.moveaxis(y, 0, 3 + self.middle)  # (G, O, *axes up to middle, n, *gathered)
-        v = np.moveaxis(v, (0, 1), (b, b + 1))
-        out = _scratch("columns", v.shape, dtype)
-        np.copyto(out, v)
-        return out.reshape(shape)
-
-    def from_columns(self, total, block, n):
-        "The inverse: (*batch, G, O, L) -> a view (n, G, O, *q)."
-        sizes = [q.stop - q.start for q in block]
-        b, m = max(0, self.middle), self.middle + 1
-        v = total.reshape(*total.shape[:-1], *sizes[b:m], n, *sizes[m:])
-        v = np.moveaxis(v, (b, b + 1), (0, 1))  # (G, O, *axes up to middle, n, *gathered)
-        return np.moveaxis(v, 2 + m, 0)
+        """The input positions that outputs q of an axis need, for each gathered tap or phase grid:
+        (where they go in the operand, the first, how many), `stride` apart."""
+        s, count = self.stride[axis], q.stop - q.start
+        if axis >= self.ungathered:
+            return [(0, s * q.start + t, count) for t in self.offsets[axis]]
+        first, count = s * (q.start + self.low[axis]), count + self.span[axis]
+        return [(i * count, first + r, count) for i, r in enumerate(self.phases[axis])]
 
 
-_local = threading.local()
+def _runs(where):
+    """Slices of the taps of an axis, each a run of neighbours: one phase, shifts u, u + 1, u + 2 …"""
+    runs = []
+    for k in sorted(range(len(where)), key=where.__getitem__):
+        r, u = where[k]
+        if runs and where[runs[-1][-1]] == (r, u - 1):
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+    steps = [run[1] - run[0] if len(run) > 1 else 1 for run in runs]
+    stops = [run[-1] + step for run, step in zip(runs, steps)]  # −1 stands for "to the start"
+    return [slice(r[0], e if e >= 0 else None, s) for r, e, s in zip(runs, stops, steps)]
 
 
-def _scratch(name, shape, dtype):
-    "An uninitialised array in this thread's own reusable memory (fresh memory costs a page fault for every 4 KiB)."
-    size = math.prod(shape)
-    store = _local.__dict__
-    if name not in store or store[name].nbytes < size * dtype.itemsize:
-        store[name] = np.empty(size * dtype.itemsize + 64, np.uint8)
-    buffer = store[name]
-    skip = -buffer.ctypes.data % 64
-    if buffer.nbytes < skip + size * dtype.itemsize:
-        store[name] = buffer = np.empty(size * dtype.itemsize + 64, np.uint8)
-        skip = -buffer.ctypes.data % 64
-    return buffer[skip : skip + size * dtype.itemsize].view(dtype).reshape(shape)
+_memory = threading.local()
 
 
-def _run(tasks):
-    parallel(lambda task: task(), tasks)
+def _scratch(name, dtype, layout):
+    """An array in this thread's own, reused memory: fresh memory costs a page fault every 4 KiB."""
+    shape, strides, offset = layout
+    needed = offset + sum((n - 1) * s for n, s in zip(shape, strides)) + dtype.itemsize
+    memory = getattr(_memory, name, None)
+    if memory is None or memory.nbytes < needed:
+        memory = np.empty(needed + 64, np.uint8)
+        memory = memory[-memory.ctypes.data % 64 :]  # from the start of a cache line
+        setattr(_memory, name, memory)
+    return np.ndarray(shape, dtype, memory, offset, strides)
+
+
+def _swapped(w):
+    """(G, O, C, *K) -> (G, C, O, *K) in memory of its own.
+
+    The taps of a pair (o, c) move as one item and a few rows at a time. That is several times faster
+    than NumPy's own way, which shows where the weights are larger than the images.
+    """
+    G, O, C, *K = w.shape
+    out = np.empty((G, C, O, *K), w.dtype)
+    if out.size:
+        item = np.dtype((np.void, math.prod(K) * w.itemsize))
+        source = np.ascontiguousarray(w).reshape(G, O, -1).view(item)
+        target = out.reshape(G, C, -1).view(item)
+        rows = 16 if out.nbytes > WORKSPACE else O
+        parallel(
+            lambda o: np.copyto(target[:, :, o : o + rows], source[:, o : o + rows].mT),
+            range(0, O, rows),
+        )
+    return out
+
+
+def _split(a, groups, axis=1):
+    """(N, G·C, *S) -> (N, G, C, *S)."""
+    return a.reshape(*a.shape[:axis], groups, a.shape[axis] // groups, *a.shape[axis + 1 :])
 
 
 def _even(total, most):
-    "The size of equal pieces, none above `most`."
-    return -(-total // -(-total // min(most, total))) if total else 1
+    """The size of equal pieces of `total`, none above `most`."""
+    return -(-total // -(-total // min(most, total)))
 
 
-def _split(x, groups):
-    "(N, G·C, *S) -> (N, G, C, *S), a view."
-    if groups == 1:
-        return x[:, None]
-    return x.reshape(len(x), groups, x.shape[1] // groups, *x.shape[2:])
+def _work_type(a):
+    """float16 is summed in float32."""
+    return np.dtype(np.float32) if a.dtype == np.float16 else a.dtype
 
 
-def _grouped(w, groups):
-    "(G·O, C, *K) -> (G, O, C, *K)."
-    return w.reshape(groups, len(w) // groups, *w.shape[1:])
-
-
-def _result_type(*arrays):
-    return np.result_type(*arrays)
-
-
-def _work_type(dtype):
-    "float16 is computed in float32."
-    return np.dtype(np.float32) if dtype == np.float16 else np.dtype(dtype)
+def _call(task):
+    function, argument = task
+    return function(argument)

@@ -1,4 +1,4 @@
-"""The convolution trio in its clearest form: one loop over kernel taps, one matrix product a tap.
+"""The kernels in their clearest form. The convolution trio: one loop over kernel taps, one product a tap.
 
 Works on NumPy and CuPy arrays alike. It is the oracle for the fast kernels, and the lesson: the three functions
 are one loop in which x, w and u trade places. Shapes and formula: `minidl/ops/bilinear.py`.
@@ -74,3 +74,37 @@ def conv_weight(x, u, *, size, stride, padding, dilation, groups):
     for k, view in taps(padded, size, u.shape[2:], stride, dilation):
         w[(..., *k)] = (flat @ _flat(view, rank).swapaxes(-1, -2)).sum(0)
     return w.reshape(u.shape[1], x.shape[1] // groups, *size).astype(x.dtype, copy=False)
+
+
+# ---- normalisation ---------------------------------------------------------------------------------
+
+
+def _standardized(x, per_sample, eps):
+    """x̂ = (x - mean) / sqrt(var + eps), 1 / sqrt(var + eps), and the axes over which the statistics go."""
+    xp = array_module(x)
+    axes = tuple(range(2, x.ndim)) if per_sample else (0, *range(2, x.ndim))
+    centred = x - x.mean(axes, keepdims=True)
+    scale = 1 / xp.sqrt((centred * centred).mean(axes, keepdims=True) + eps)
+    return centred * scale, scale, axes
+
+
+def _per_channel(a, rank):
+    return a.reshape(1, -1, *(1,) * (rank - 2))
+
+
+def norm_leaky_relu(x, w, b, *, per_sample, eps, slope):
+    """φ(w·x̂ + b); the formulas stand in `numpy_norm.py`."""
+    xp = array_module(x)
+    z = _standardized(x, per_sample, eps)[0] * _per_channel(w, x.ndim) + _per_channel(b, x.ndim)
+    return xp.where(z > 0, z, z * slope).astype(x.dtype, copy=False)
+
+
+def norm_leaky_relu_backward(g, x, w, b, *, per_sample, eps, slope):
+    xp = array_module(x)
+    normal, scale, axes = _standardized(x, per_sample, eps)
+    weight = _per_channel(w, x.ndim)
+    h = xp.where(normal * weight + _per_channel(b, x.ndim) > 0, g, g * slope)
+    mean_h, mean_hx = h.mean(axes, keepdims=True), (h * normal).mean(axes, keepdims=True)
+    gx = weight * scale * (h - mean_h - normal * mean_hx)
+    others = (0, *range(2, x.ndim))
+    return gx.astype(x.dtype, copy=False), (h * normal).sum(others), h.sum(others)

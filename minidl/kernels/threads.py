@@ -1,8 +1,8 @@
 """One pool of threads for all CPU kernels, and BLAS held to one thread inside it.
 
-NumPy and BLAS release Python's global lock while they compute, so plain threads are enough. A kernel cuts its work into
-pieces that fit a core's own cache and hands them to `parallel`; letting BLAS split each product again would only make
-the threads fight for the same cores.
+NumPy and BLAS release Python's global lock while they compute, so plain threads are enough. A kernel
+cuts its work into pieces that fit a core's own cache and hands them to `parallel`; letting BLAS split
+each product again would only make the threads fight for the same cores.
 """
 
 import math
@@ -20,7 +20,7 @@ _local = threading.local()  # .busy: this thread is at work inside `parallel`
 
 
 def usable_cpus():
-    "CPUs this process may use: its affinity mask, cut to the container's CPU quota (cgroup v2, then v1)."
+    """CPUs this process may use: its affinity mask, cut to the container's quota (cgroup v2, v1)."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
@@ -35,7 +35,7 @@ def usable_cpus():
 
 
 def get_num_threads():
-    "Threads the CPU kernels use: MINIDL_NUM_THREADS or OMP_NUM_THREADS if set, else the usable CPUs."
+    """Threads of the CPU kernels: MINIDL_NUM_THREADS or OMP_NUM_THREADS if set, else usable CPUs."""
     global _threads
     if _threads is None:
         asked = os.environ.get("MINIDL_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
@@ -45,10 +45,10 @@ def get_num_threads():
 
 
 def set_num_threads(n):
-    "Use `n` threads in the CPU kernels from now on."
+    """Use `n` threads in the CPU kernels from now on."""
     global _threads, _pool
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"set_num_threads: the number of threads must be a positive integer, got {n!r}")
+        raise ValueError(f"set_num_threads: n must be a positive integer, got {n!r}")
     with _region:  # not while the old pool is at work
         if _pool is not None:
             _pool.shutdown()
@@ -56,11 +56,11 @@ def set_num_threads(n):
 
 
 def parallel(function, items):
-    """`[function(item) for item in items]`, spread over the threads, results in the order of the items.
+    """`[function(item) for item in items]`, spread over the threads, results in the items' order.
 
-    Whoever is free takes the next item, the caller too. Calls from several threads take turns: side by side they would
-    only fight for the cores, and the one that ends first would give BLAS its threads back under the other's feet.
-    A call from inside `function` runs on the thread it is made on.
+    Whoever is free takes the next item, the caller too. Calls from several threads take turns: side by
+    side they would only fight for the cores, and the one that ends first would give BLAS its threads
+    back under the other's feet. A call from inside `function` runs on the thread it is made on.
     """
     items = list(items)
     if getattr(_local, "busy", False):
@@ -101,14 +101,14 @@ def _submit(work):
 
 @cache
 def _blas():
-    "threadpoolctl's handle on the BLAS libraries; slow to import and to make, so once and when first needed."
+    """threadpoolctl's handle on the BLAS libraries: slow to make, so once and when first needed."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")
 
 
 def _forget_pool():
-    "A forked child inherits the pool, but none of its threads, and perhaps a lock that nobody will release."
+    """A forked child inherits the pool without its threads, and a lock that may never be released."""
     global _pool, _region
     _pool, _region = None, threading.Lock()
     _local.busy = False

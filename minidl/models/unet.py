@@ -26,9 +26,9 @@ def _of_rank(name: str, dims: int) -> type[nn.Module]:
     return getattr(nn, f"{name}{dims}d")
 
 
-def _norm(kind: str | None, channels: int, dims: int) -> nn.Module:
+def _norm(kind: str | None, channels: int, dims: int) -> nn.Module | None:
     if kind is None:
-        return nn.Identity()
+        return None
     if kind == "instance":
         return _of_rank("InstanceNorm", dims)(channels, affine=True)
     if kind == "batch":
@@ -36,35 +36,25 @@ def _norm(kind: str | None, channels: int, dims: int) -> nn.Module:
     raise ValueError(f"UNet: norm must be 'instance', 'batch' or None, got {kind!r}")
 
 
-def _activation(kind: str) -> nn.Module:
-    if kind == "leaky_relu":
-        return nn.LeakyReLU(0.01)
-    if kind == "relu":
-        return nn.ReLU()
-    raise ValueError(f"UNet: activation must be 'leaky_relu' or 'relu', got {kind!r}")
+SLOPES = {"leaky_relu": 0.01, "relu": 0.0}  # of the activation φ(x) = x for x > 0, slope·x elsewhere
 
 
 class ConvBlock(nn.Module):
     """Convolution of width 3, normalisation, activation: φ(norm(Ax + b))."""
 
     def __init__(
-        self,
-        channels: int,
-        out: int,
-        *,
-        dims: int,
-        stride: int,
-        padding: int,
-        norm: str | None,
-        activation: str,
+        self, channels: int, out: int, *, dims: int, stride: int, padding: int, norm: str | None, slope: float
     ):
         super().__init__()
         self.conv = _of_rank("Conv", dims)(channels, out, 3, stride, padding)
         self.norm = _norm(norm, out, dims)
-        self.activation = _activation(activation)
+        self.slope = slope
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.activation(self.norm(self.conv(input)))
+        x = self.conv(input)
+        if self.norm is None:
+            return F.leaky_relu(x, self.slope)
+        return self.norm(x, negative_slope=self.slope)  # both in one pass over memory
 
 
 class Upsample(nn.Module):
@@ -116,12 +106,13 @@ class UNet(nn.Module):
         up: str = "transpose",
     ):
         super().__init__()
-        for name, value, known in (("padding", padding, ("same", "valid")), ("down", down, ("conv", "max")),
+        for name, value, known in (("padding", padding, ("same", "valid")),
+                                   ("activation", activation, tuple(SLOPES)), ("down", down, ("conv", "max")),
                                    ("up", up, ("transpose", "interpolate"))):  # fmt: skip
             if value not in known:
                 raise ValueError(f"UNet: {name} must be one of {known}, got {value!r}")
         self.dims, self.valid, self.up = dims, padding == "valid", up
-        self._block = dict(dims=dims, padding=int(not self.valid), norm=norm, activation=activation)
+        self._block = dict(dims=dims, padding=int(not self.valid), norm=norm, slope=SLOPES[activation])
         widths = [(f, f) if isinstance(f, int) else tuple(f) for f in features]
 
         self.encoder = nn.ModuleList()

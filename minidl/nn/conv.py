@@ -31,7 +31,8 @@ class _ConvNd(Module):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(
-                f"{name}: {in_channels} input and {out_channels} output channels do not divide into {groups} groups"
+                f"{name}: {in_channels} input and {out_channels} output channels "
+                f"do not divide into {groups} groups"
             )
         self.kernel_size = ntuple(kernel_size, self.rank, f"{name}: kernel_size", 1)
         self.stride = ntuple(stride, self.rank, f"{name}: stride", 1)
@@ -74,7 +75,7 @@ class Conv2d(_ConvNd):
 
 
 class Conv3d(_ConvNd):
-    """`conv3d` with learned weight (O, C/groups, *K) and bias (O,): input (N, C, D, H, W) -> (N, O, D', H', W')."""
+    """`conv3d` with learned weight (O, C/groups, *K) and bias (O,): (N, C, D, H, W) -> (N, O, D', H', W')."""
 
     rank = 3
 
@@ -143,6 +144,6 @@ class ConvTranspose2d(_ConvTransposeNd):
 
 
 class ConvTranspose3d(_ConvTransposeNd):
-    """`conv_transpose3d` with learned weight (C, O/groups, *K): input (N, C, D, H, W) -> (N, O, D', H', W')."""
+    """`conv_transpose3d` with learned weight (C, O/groups, *K): (N, C, D, H, W) -> (N, O, D', H', W')."""
 
     rank = 3

@@ -2,123 +2,109 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from minidl.autograd import Tensor
 from minidl.nn import functional as F
+from minidl.nn.function import Function
 from minidl.nn.module import Module
 
-
-class _Loss(Module):
-    """A loss function with its options."""
-
-    function: Any
-
-    def __init__(self, **options: Any):
-        super().__init__()
-        self.options = options
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return type(self).function(input, target, **self.options)
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{key}={value!r}" for key, value in self.options.items() if value is not None)
+# ---- of numbers ----------------------------------------------------------------------------------
 
 
-class MSELoss(_Loss):
-    """`mse_loss`."""
+class MSELoss(Function):
+    """`mse_loss`: (x - y)²."""
 
-    function = staticmethod(F.mse_loss)
-
-    def __init__(self, reduction: str = "mean"):
-        super().__init__(reduction=reduction)
+    function, inputs = staticmethod(F.mse_loss), 2
 
 
-class L1Loss(_Loss):
-    """`l1_loss`."""
+class L1Loss(Function):
+    """`l1_loss`: |x - y|."""
 
-    function = staticmethod(F.l1_loss)
-
-    def __init__(self, reduction: str = "mean"):
-        super().__init__(reduction=reduction)
+    function, inputs = staticmethod(F.l1_loss), 2
 
 
-class CrossEntropyLoss(_Loss):
+class SmoothL1Loss(Function):
+    """`smooth_l1_loss`: a parabola within ±beta, then |x - y|."""
+
+    function, inputs = staticmethod(F.smooth_l1_loss), 2
+
+
+class HuberLoss(Function):
+    """`huber_loss`: a parabola within ±delta, then straight."""
+
+    function, inputs = staticmethod(F.huber_loss), 2
+
+
+class KLDivLoss(Function):
+    """`kl_div` of log-probabilities and a distribution."""
+
+    function, inputs = staticmethod(F.kl_div), 2
+
+
+# ---- of classes ----------------------------------------------------------------------------------
+
+
+class CrossEntropyLoss(Function):
     """`cross_entropy` of logits (N, C, *S) and labels (N, *S)."""
 
-    function = staticmethod(F.cross_entropy)
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ):
-        super().__init__(
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            label_smoothing=label_smoothing,
-        )
+    function, inputs = staticmethod(F.cross_entropy), 2
 
 
-class NLLLoss(_Loss):
+class NLLLoss(Function):
     """`nll_loss` of log-probabilities (N, C, *S) and labels (N, *S)."""
 
-    function = staticmethod(F.nll_loss)
-
-    def __init__(self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"):
-        super().__init__(weight=weight, ignore_index=ignore_index, reduction=reduction)
+    function, inputs = staticmethod(F.nll_loss), 2
 
 
-class BCELoss(_Loss):
+class BCELoss(Function):
     """`binary_cross_entropy` of probabilities."""
 
-    function = staticmethod(F.binary_cross_entropy)
-
-    def __init__(self, weight: Tensor | None = None, reduction: str = "mean"):
-        super().__init__(weight=weight, reduction=reduction)
+    function, inputs = staticmethod(F.binary_cross_entropy), 2
 
 
-class BCEWithLogitsLoss(_Loss):
+class BCEWithLogitsLoss(Function):
     """`binary_cross_entropy_with_logits`."""
 
-    function = staticmethod(F.binary_cross_entropy_with_logits)
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        reduction: str = "mean",
-        pos_weight: Tensor | None = None,
-    ):
-        super().__init__(weight=weight, reduction=reduction, pos_weight=pos_weight)
+    function, inputs = staticmethod(F.binary_cross_entropy_with_logits), 2
 
 
-class DiceLoss(_Loss):
+class FocalLoss(Function):
+    """`focal_loss` of logits (N, C, *S) and labels (N, *S)."""
+
+    function, inputs = staticmethod(F.focal_loss), 2
+
+
+# ---- of overlap ----------------------------------------------------------------------------------
+
+
+class DiceLoss(Function):
     """`dice_loss` of logits (N, C, *S) and labels (N, *S)."""
 
-    function = staticmethod(F.dice_loss)
-
-    def __init__(
-        self,
-        include_background: bool = True,
-        batch: bool = False,
-        smooth: float = 1e-5,
-        ignore_index: int | None = None,
-    ):
-        super().__init__(
-            include_background=include_background,
-            batch=batch,
-            smooth=smooth,
-            ignore_index=ignore_index,
-        )
+    function, inputs = staticmethod(F.dice_loss), 2
 
 
-class DiceCELoss(_Loss):
+class GeneralizedDiceLoss(Function):
+    """`generalized_dice_loss` of logits (N, C, *S) and labels (N, *S)."""
+
+    function, inputs = staticmethod(F.generalized_dice_loss), 2
+
+
+class DiceCELoss(Function):
     """`dice_ce_loss` of logits (N, C, *S) and labels (N, *S): nnU-Net's loss."""
 
-    function = staticmethod(F.dice_ce_loss)
+    function, inputs = staticmethod(F.dice_ce_loss), 2
 
-    def __init__(self, weight_dice: float = 1.0, weight_ce: float = 1.0, batch: bool = False):
-        super().__init__(weight_dice=weight_dice, weight_ce=weight_ce, batch=batch)
+
+class DeepSupervisionLoss(Module):
+    """`deep_supervision_loss`: a loss applied at every level of a decoder."""
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], weights: Sequence[float] | None = None):
+        super().__init__()
+        self.loss, self.weights = loss, weights
+
+    def forward(self, outputs: Sequence[Tensor], target: Tensor) -> Tensor:
+        return F.deep_supervision_loss(outputs, target, self.loss, self.weights)
+
+    def extra_repr(self) -> str:
+        return "" if self.weights is None else f"weights={list(self.weights)}"

@@ -1,104 +1,23 @@
-"""Layers that change the resolution: pooling and up-sampling."""
+"""Layers that resample, and that move samples between space and channels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from minidl.autograd import Tensor
+from minidl.nn.functional import patches
 from minidl.nn.functional.checks import Sizes
-from minidl.nn.functional.pool import avg_pool_nd, max_pool_nd
 from minidl.nn.functional.resize import interpolate
 from minidl.nn.module import Module
 
 
-class _MaxPoolNd(Module):
-    rank: int
+class Listed(Module):
+    """A module whose repr lists the attributes that `shown` names."""
 
-    def __init__(
-        self,
-        kernel_size: Sizes,
-        stride: Sizes | None = None,
-        padding: Sizes = 0,
-        dilation: Sizes = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ):
-        super().__init__()
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding, self.dilation = padding, dilation
-        self.return_indices, self.ceil_mode = return_indices, ceil_mode
-
-    def forward(self, input: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        return max_pool_nd(
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
-            self.return_indices, rank=self.rank, name=type(self).__name__,
-        )  # fmt: skip
+    shown: tuple[str, ...] = ()
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
-
-class MaxPool1d(_MaxPoolNd):
-    """`max_pool1d` of (N, C, L)."""
-
-    rank = 1
-
-
-class MaxPool2d(_MaxPoolNd):
-    """`max_pool2d` of (N, C, H, W)."""
-
-    rank = 2
-
-
-class MaxPool3d(_MaxPoolNd):
-    """`max_pool3d` of (N, C, D, H, W)."""
-
-    rank = 3
-
-
-class _AvgPoolNd(Module):
-    rank: int
-
-    def __init__(
-        self,
-        kernel_size: Sizes,
-        stride: Sizes | None = None,
-        padding: Sizes = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ):
-        super().__init__()
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding, self.ceil_mode = padding, ceil_mode
-        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
-
-    def forward(self, input: Tensor) -> Tensor:
-        return avg_pool_nd(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode,
-            self.count_include_pad, self.divisor_override, rank=self.rank, name=type(self).__name__,
-        )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
-
-class AvgPool1d(_AvgPoolNd):
-    """`avg_pool1d` of (N, C, L)."""
-
-    rank = 1
-
-
-class AvgPool2d(_AvgPoolNd):
-    """`avg_pool2d` of (N, C, H, W)."""
-
-    rank = 2
-
-
-class AvgPool3d(_AvgPoolNd):
-    """`avg_pool3d` of (N, C, D, H, W)."""
-
-    rank = 3
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.shown)
 
 
 class Upsample(Module):
@@ -110,18 +29,79 @@ class Upsample(Module):
         scale_factor: float | Sequence[float] | None = None,
         mode: str = "nearest",
         align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
     ):
         super().__init__()
-        self.size, self.scale_factor, self.mode, self.align_corners = (
-            size,
-            scale_factor,
-            mode,
-            align_corners,
-        )
+        self.size, self.scale_factor, self.mode = size, scale_factor, mode
+        self.align_corners, self.recompute_scale_factor = align_corners, recompute_scale_factor
 
     def forward(self, input: Tensor) -> Tensor:
-        return interpolate(input, self.size, self.scale_factor, self.mode, self.align_corners)
+        return interpolate(
+            input, self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor
+        )
 
     def extra_repr(self) -> str:
         where = f"size={self.size}" if self.size is not None else f"scale_factor={self.scale_factor}"
         return f"{where}, mode={self.mode!r}"
+
+
+class PixelShuffle(Listed):
+    """`pixel_shuffle`: (*, C·r², H, W) -> (*, C, H·r, W·r)."""
+
+    shown = ("upscale_factor",)
+
+    def __init__(self, upscale_factor: int):
+        super().__init__()
+        self.upscale_factor = upscale_factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        return patches.pixel_shuffle(input, self.upscale_factor)
+
+
+class PixelUnshuffle(Listed):
+    """`pixel_unshuffle`: (*, C, H·r, W·r) -> (*, C·r², H, W)."""
+
+    shown = ("downscale_factor",)
+
+    def __init__(self, downscale_factor: int):
+        super().__init__()
+        self.downscale_factor = downscale_factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        return patches.pixel_unshuffle(input, self.downscale_factor)
+
+
+class Unfold(Listed):
+    """`unfold`: (N, C, *S) -> (N, C·ΠK, L), each window a column."""
+
+    shown = ("kernel_size", "dilation", "padding", "stride")
+
+    def __init__(self, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1):
+        super().__init__()
+        self.kernel_size, self.dilation, self.padding, self.stride = kernel_size, dilation, padding, stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        return patches.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
+
+
+class Fold(Listed):
+    """`fold`: columns (N, C·ΠK, L) added back where they came from, (N, C, *output_size)."""
+
+    shown = ("output_size", "kernel_size", "dilation", "padding", "stride")
+
+    def __init__(
+        self,
+        output_size: Sizes,
+        kernel_size: Sizes,
+        dilation: Sizes = 1,
+        padding: Sizes = 0,
+        stride: Sizes = 1,
+    ):
+        super().__init__()
+        self.output_size, self.kernel_size = output_size, kernel_size
+        self.dilation, self.padding, self.stride = dilation, padding, stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        return patches.fold(
+            input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride
+        )

@@ -11,7 +11,7 @@ from minidl.autograd import Tensor, no_grad
 
 @no_grad()
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
-    """Scale all gradients together so that their joint norm sqrt(Σ g²) is at most max_norm; returns the norm before."""
+    """Scale all gradients together to a norm sqrt(Σ g²) of at most max_norm; returns the norm before."""
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     with_grad = [p for p in parameters if p.grad is not None]
     if not with_grad:

@@ -1,7 +1,7 @@
 """Bilinear ops. The law: T is linear in each of three slots, and every op is T with one slot left open.
 
-matmul is one such T. Convolution is another, and gives three ops that are each other's derivatives. Per spatial
-axis the input index i, the kernel tap k and the output index q meet where i = stride·q + dilation·k - padding:
+matmul is one such T. Convolution is another, and gives three ops that are each other's derivatives. Per
+spatial axis, input index i, kernel tap k and output index q meet where i = stride·q + dilation·k - padding:
 
     T(x, w, u) = Σ x[n, (g,c), i] · w[(g,o), c, k] · u[n, (g,o), q]          (x = 0 outside the image)
 
@@ -9,8 +9,8 @@ axis the input index i, the kernel tap k and the output index q meet where i = s
     conv_input(u, w)  = ∂T/∂x     its adjoint in x: the transposed convolution
     conv_weight(x, u) = ∂T/∂w     its adjoint in w
 
-Each vjp puts the cotangent into the slot of the output and leaves open the slot that is differentiated. So six
-one-line vjps give gradients of every order, in any number of dimensions.
+Each vjp puts the cotangent into the slot of the output and leaves open the slot that is differentiated. So
+six one-line vjps give gradients of every order, in any number of dimensions.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def conv(xp, x, w, **geometry):
     return kernels.of(xp).conv(x, w, **geometry)
 
 
-@bilinear(lambda g, w, size, **geometry: conv(g, w, **geometry),
-          lambda g, u, w_like, size, **geometry: conv_weight(g, u, size=w_like.shape[2:], **geometry))  # fmt: skip
+@bilinear(lambda g, w, size, **geo: conv(g, w, **geo),
+          lambda g, u, w_like, size, **geo: conv_weight(g, u, size=w_like.shape[2:], **geo))  # fmt: skip
 def conv_input(xp, u, w, *, size, **geometry):
     """u (N, O, *Q), w (O, C/groups, *K) -> x (N, C, *size)."""
     return kernels.of(xp).conv_input(u, w, size=size, **geometry)

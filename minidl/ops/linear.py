@@ -1,8 +1,8 @@
 """Linear ops. The law: the vjp is the adjoint A', and <Ax, y> = <x, A'y>.
 
 They come in pairs, each the other's adjoint: expand and sum_to, getitem and scatter, pad and crop (pad with
-negative widths), unfold and fold. An adjoint needs its input's shape, never its values, so a linear op keeps no
-array alive: its vjp asks for `x_like` (shape, dtype, device), never for `x`.
+negative widths), unfold and fold. An adjoint needs its input's shape, never its values, so a linear op
+keeps no array alive: its vjp asks for `x_like` (shape, dtype, device), never for `x`.
 """
 
 from __future__ import annotations

@@ -1,70 +1,54 @@
 """Pointwise ops: y_i = f(a_i, b_i, ...). The law: the vjp is g · f'(x), element by element.
 
-`pointwise` puts two steps before the op, so that the formulas below need neither: operands of different dtypes
-are cast to a common one, and an operand of a smaller shape is expanded. Both steps are linear ops with
-adjoints of their own, which is why no vjp here ever "un-broadcasts" a gradient.
+`pointwise` puts two steps before the op, so that the formulas below need neither: operands of different
+dtypes are cast to a common one, and an operand of a smaller shape is expanded. Both steps are linear ops
+with adjoints of their own, which is why no vjp here ever "un-broadcasts" a gradient.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from minidl.autograd import Op, Tensor, op
+from minidl.autograd import Op, Tensor
+from minidl.backend import array_module
+from minidl.dtypes import OF_PYTHON, result_type
 from minidl.ops.linear import cast, expand
 
 # ---- from operands to arrays of one dtype and shape ---------------------------------------------
 
 
-def _rank(dtype: np.dtype) -> int:
-    """The dtype's category: bool < integers < floats < complex."""
-    return 0 if dtype.kind == "b" else 1 if dtype.kind in "ui" else 2 if dtype.kind == "f" else 3
+def _operand(x: Any, name: str) -> Any:
+    """A Tensor or a Python number: NumPy's scalars count as Python numbers, arrays as Tensors."""
+    if isinstance(x, np.generic):
+        x = x.item()
+    if isinstance(x, Tensor) or type(x) in OF_PYTHON:
+        return x
+    if hasattr(x, "dtype") and x.dtype.kind in "buif":
+        return Tensor(x)
+    raise TypeError(f"{name}: expected Tensors or numbers, got {type(x).__name__}")
 
 
-def _promote(a: np.dtype, b: np.dtype) -> np.dtype:
-    """The common dtype of two tensors: the higher category's, and the wider within a category."""
-    if _rank(a) != _rank(b):
-        return max(a, b, key=_rank)
-    return np.promote_types(a, b)
+def align(operands: tuple, name: str, to_float: bool = False, conditions: int = 0) -> list:
+    """The operands cast to a common dtype and, where they want a gradient, expanded to the common shape.
 
-
-_PYTHON = {bool: np.dtype(bool), int: np.dtype(np.int64), float: np.dtype(np.float32)}
-
-
-def result_type(*operands: Any) -> np.dtype:
-    """The dtype of an operation between tensors and Python numbers, by PyTorch's rules.
-
-    Tensors with axes decide; tensors without axes, then Python numbers, matter only where they are of a higher
-    category (bool < integer < float): `int64 tensor + 0.5` is float32, `float16 tensor + 0.5` stays float16.
+    The first `conditions` operands only choose between the others: their dtype stays, and does not count.
     """
-    found: list[np.dtype | None] = [None, None, None]  # with axes, without axes, Python numbers
-    for x in operands:
-        level = (0 if x.ndim else 1) if isinstance(x, Tensor) else 2
-        dtype = x.dtype if level < 2 else _PYTHON[type(x)]
-        found[level] = dtype if found[level] is None else _promote(found[level], dtype)
-    result: np.dtype | None = None
-    for dtype in found:
-        if dtype is not None and (result is None or _rank(dtype) > _rank(result)):
-            result = dtype
-    assert result is not None
-    return result
-
-
-def align(operands: tuple, name: str, to_float: bool = False) -> list:
-    """The operands cast to their common dtype and, where they want a gradient, expanded to the common shape."""
+    operands = tuple(_operand(x, name) for x in operands)
     first = next((x for x in operands if isinstance(x, Tensor)), None)
     if first is None:
         raise TypeError(f"{name}: expected a Tensor, got {', '.join(map(repr, operands))}")
-    for x in operands:
-        if not isinstance(x, Tensor) and type(x) not in _PYTHON:
-            raise TypeError(f"{name}: expected Tensors or numbers, got {type(x).__name__}")
-    dtype = result_type(*operands)
+    dtype = result_type(*operands[conditions:])
     if to_float and dtype.kind != "f":
         dtype = np.dtype(np.float32)
-    cast_to = [x if not isinstance(x, Tensor) or x.dtype == dtype else cast(x, dtype=dtype) for x in operands]
+    cast_to = [
+        cast(x, dtype=dtype) if k >= conditions and isinstance(x, Tensor) and x.dtype != dtype else x
+        for k, x in enumerate(operands)
+    ]
     tensors = [x for x in cast_to if isinstance(x, Tensor)]
     if all(x.shape == first.shape for x in tensors):
         return cast_to
@@ -83,20 +67,40 @@ class Pointwise(Op):
     """An op whose operands are aligned first."""
 
     to_float = False  # integers become float32, as for exp, sqrt and true division
+    conditions = 0  # how many of the first operands only choose between the others
+    kinds = "buif"  # NumPy's letters for the dtypes that it takes: bool, unsigned, signed, floating
 
     def __call__(self, *operands: Any, **static: Any) -> Tensor:
-        x = operands[0]
-        if not (len(operands) == 1 and isinstance(x, Tensor) and x.dtype.kind == "f"):
-            operands = tuple(align(operands, self.name, self.to_float))
+        if not self._aligned(operands):
+            operands = tuple(align(operands, self.name, self.to_float, self.conditions))
+            dtype = result_type(*operands[self.conditions :])
+            if dtype.kind not in self.kinds:
+                raise TypeError(f"{self.name}: not defined for {dtype} operands")
         return super().__call__(*operands, **static)
 
+    def _aligned(self, operands: tuple) -> bool:
+        """Whether there is nothing to do, the common case: floats of one dtype and shape, Python numbers."""
+        first = operands[0]
+        if not isinstance(first, Tensor) or first.array.dtype.kind != "f" or "f" not in self.kinds:
+            return False
+        dtype, shape = first.array.dtype, first.array.shape
+        for x in operands[1:]:
+            if not isinstance(x, Tensor):
+                if type(x) is not float and type(x) is not int:
+                    return False
+            elif x.array.dtype != dtype or x.array.shape != shape:
+                return False
+        return True
 
-def pointwise(*vjps: Callable | None, to_float: bool = False) -> Callable[[Callable], Op]:
+
+def pointwise(
+    *vjps: Callable | None, to_float: bool = False, conditions: int = 0, kinds: str = "buif"
+) -> Callable[[Callable], Op]:
     """Declare a pointwise op: one vjp per operand, as in `minidl.autograd.op`."""
 
     def decorate(forward: Callable) -> Op:
         declared = Pointwise(forward, vjps, "pointwise")
-        declared.to_float = to_float
+        declared.to_float, declared.conditions, declared.kinds = to_float, conditions, kinds
         return declared
 
     return decorate
@@ -112,7 +116,7 @@ def add(xp, a, b):
     return xp.add(a, b)
 
 
-@pointwise(lambda g: g, lambda g: -g)
+@pointwise(lambda g: g, lambda g: -g, kinds="uif")
 def sub(xp, a, b):
     return xp.subtract(a, b)
 
@@ -127,7 +131,7 @@ def div(xp, a, b):
     return xp.divide(a, b)
 
 
-@pointwise(lambda g: -g)
+@pointwise(lambda g: -g, kinds="uif")
 def neg(xp, x):
     return xp.negative(x)
 
@@ -138,14 +142,15 @@ def _pow_base(g, a, b):
     return g * where(b == 0, 0.0, b * a ** (b - 1))  # x^0 is constant, also at x = 0
 
 
-def _pow_exponent(g, y, a, b):
-    a = a if isinstance(a, Tensor) else Tensor(np.full_like(b.array, a))
+def _pow_exponent(g, y, a):
+    if not isinstance(a, Tensor):
+        return g * (y * (math.log(a) if a > 0 else 0.0 if a == 0 else math.nan))
     return g * where(a == 0, 0.0, y * log(where(a == 0, 1.0, a)))  # 0^b is constant for b > 0
 
 
 @pointwise(_pow_base, _pow_exponent)
 def pow(xp, a, b):
-    return xp.power(a, b)
+    return a**b  # unlike xp.power it squares by multiplication
 
 
 # ---- exponentials and powers -------------------------------------------------------------------
@@ -193,6 +198,18 @@ def sigmoid(xp, x):
     return xp.where(x >= 0, 1, e) / (1 + e)
 
 
+@to_float(lambda g, x: g * sigmoid(-x))
+def logsigmoid(xp, x):
+    """log(1 / (1 + e^-x)) = min(x, 0) - log(1 + e^-|x|), exact far from 0 too."""
+    return xp.minimum(x, 0) - xp.log1p(xp.exp(-xp.abs(x)))
+
+
+@to_float(lambda g, x: g / clamp(x, low=1e-12, high=math.inf))
+def floored_log(xp, x):
+    """max(log x, -100), also at x = 0; the derivative stops growing at 10^12."""
+    return xp.maximum(xp.log(xp.maximum(x, 1e-45)), -100)
+
+
 @to_float(lambda g, x: g * cos(x))
 def sin(xp, x):
     return xp.sin(x)
@@ -211,7 +228,12 @@ def abs(xp, x):
     return xp.abs(x)
 
 
-@pointwise(None)
+def step(g):
+    """The cotangent of a step function: its derivative is 0 wherever it has one."""
+    return Tensor(array_module(g.array).zeros_like(g.array))
+
+
+@pointwise(step)
 def sign(xp, x):
     return xp.sign(x)
 
@@ -232,10 +254,12 @@ def leaky_relu(xp, x, *, slope):
     None,
     lambda g, condition: where(condition, g, 0.0),
     lambda g, condition: where(condition, 0.0, g),
+    conditions=1,
 )
 def where(xp, condition, a, b):
     """a where the condition holds, b elsewhere."""
-    return xp.where(condition, a, b)
+    y = xp.where(condition, a, b)
+    return y if hasattr(a, "dtype") or hasattr(b, "dtype") else y.astype(result_type(a, b))
 
 
 def _share(winner: Tensor, tie: Tensor, g: Tensor) -> Tensor:
@@ -257,36 +281,3 @@ def minimum(xp, a, b):
 def clamp(xp, x, *, low, high):
     """min(max(x, low), high); the derivative is 1 on the closed interval, as in PyTorch."""
     return xp.clip(x, low, high)
-
-
-# ---- comparisons: no gradient ------------------------------------------------------------------
-
-
-def _comparison(name: str) -> Op:
-    def forward(xp, a, b):
-        return getattr(xp, name)(a, b)
-
-    forward.__name__ = name
-    return pointwise()(forward)
-
-
-eq, ne = _comparison("equal"), _comparison("not_equal")
-lt, le = _comparison("less"), _comparison("less_equal")
-gt, ge = _comparison("greater"), _comparison("greater_equal")
-logical_and, logical_or = _comparison("logical_and"), _comparison("logical_or")
-
-
-@pointwise()
-def logical_not(xp, x):
-    return xp.logical_not(x)
-
-
-def _isnan_kind(name: str) -> Op:
-    def forward(xp, x):
-        return getattr(xp, name)(x)
-
-    forward.__name__ = name
-    return op(law="pointwise")(forward)
-
-
-isnan, isfinite = _isnan_kind("isnan"), _isnan_kind("isfinite")

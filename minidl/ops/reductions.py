@@ -1,39 +1,31 @@
-"""Sums, means, extrema and what is made of them, by PyTorch's names: compositions of the three laws."""
+"""Sums, means, products, norms and what is made of them, by PyTorch's names: compositions."""
 
 from __future__ import annotations
 
-import builtins
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
 
 import numpy as np
 
-from minidl.autograd import Tensor, op
-from minidl.backend import array_module
-from minidl.ops import bilinear, linear
+from minidl.autograd import Tensor
+from minidl.backend import array_module, as_array
+from minidl.ops import linear, logic
 from minidl.ops import pointwise as pw
-from minidl.ops.shaping import normalize_dim, normalize_dims
+from minidl.ops.extrema import amax, amin
+from minidl.ops.shaping import dropped, normalize_dim, normalize_dims
 
 Dims = int | Sequence[int] | None
 
-
-def _dropped(input: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
-    """The result of a reduction with keepdim=True, without the reduced dims unless they are wanted."""
-    if keepdim:
-        return input
-    return linear.reshape(input, shape=tuple(n for i, n in enumerate(input.shape) if i not in dims))
+# ---- dtypes --------------------------------------------------------------------------------------
 
 
-def sum(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Σ x over the given dims (all of them by default); integers and booleans are summed as int64."""
-    if input.dtype.kind in "bui":
-        input = linear.cast(input, dtype=np.dtype(np.int64))
-    return linear.sum(input, dims=normalize_dims(dim, input.ndim, "sum"), keepdim=keepdim)
-
-
-def _count(input: Tensor, dims: tuple[int, ...]) -> int:
-    return math.prod(input.shape[i] for i in dims) if input.ndim else 1
+def _summand(input: Tensor, dtype: Any) -> Tensor:
+    """The input as what is summed: of the dtype asked for; integers and booleans by default as int64."""
+    if dtype is None and input.dtype.kind in "bui":
+        dtype = np.int64
+    return input if dtype is None else linear.cast(input, dtype=np.dtype(dtype))
 
 
 def _floating(input: Tensor, name: str) -> None:
@@ -41,168 +33,198 @@ def _floating(input: Tensor, name: str) -> None:
         raise TypeError(f"{name}: expected a floating-point tensor, got {input.dtype}; call .float() first")
 
 
-def mean(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def _in_float32(reduction: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The reduction of a float16 tensor through float32, where intermediate sums do not overflow."""
+
+    @wraps(reduction)
+    def through(input: Tensor, *args: Any, **options: Any) -> Tensor:
+        if input.dtype != np.float16 or options.get("dtype") is not None:
+            return reduction(input, *args, **options)
+        wide = linear.cast(input, dtype=np.dtype(np.float32))
+        return linear.cast(reduction(wide, *args, **options), dtype=input.dtype)
+
+    return through
+
+
+# ---- sums ----------------------------------------------------------------------------------------
+
+
+def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """Σ x over the given dims (all of them by default); integers and booleans are summed as int64."""
+    dims = normalize_dims(dim, input.ndim, "sum")
+    return linear.sum(_summand(input, dtype), dims=dims, keepdim=keepdim)
+
+
+def _count(input: Tensor, dims: tuple[int, ...]) -> int:
+    return math.prod(input.shape[i] for i in dims) if input.ndim else 1
+
+
+@_in_float32
+def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ x / n over the given dims."""
+    if dtype is not None:
+        return mean(_summand(input, dtype), dim, keepdim)
     _floating(input, "mean")
     count = _count(input, normalize_dims(dim, input.ndim, "mean"))
-    return sum(input, dim, keepdim) * (1 / count if count else math.nan)
+    return pw.div(sum(input, dim, keepdim), count or math.nan)
 
 
-def var(input: Tensor, dim: Dims = None, keepdim: bool = False, *, correction: int = 1) -> Tensor:
-    """Σ (x - mean)² / (n - correction)."""
+@_in_float32
+def var(
+    input: Tensor,
+    dim: Dims | bool = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    """Σ (x - mean)² / (n - correction); unbiased=True means correction 1, False means 0."""
+    if isinstance(dim, bool):  # var(x, False)
+        return var(input, None, dim, keepdim, correction=correction)
     _floating(input, "var")
     dims = normalize_dims(dim, input.ndim, "var")
     deviation = input - mean(input, dims, keepdim=True)
-    degrees = builtins.max(_count(input, dims) - correction, 0)
-    return sum(deviation * deviation, dims, keepdim) * (1 / degrees if degrees else math.nan)
+    count = _count(input, dims)
+    degrees = count - (unbiased if correction is None else correction)
+    weight = 1 / degrees if degrees > 0 else math.inf if count > 1 else math.nan
+    return pw.mul(sum(deviation * deviation, dims, keepdim), weight)
 
 
-def std(input: Tensor, dim: Dims = None, keepdim: bool = False, *, correction: int = 1) -> Tensor:
-    """The square root of `var`."""
-    return pw.sqrt(var(input, dim, keepdim, correction=correction))
+@_in_float32
+def std(
+    input: Tensor,
+    dim: Dims | bool = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    """The square root of `var`; where it is 0 its derivative is taken as 0."""
+    return _power(var(input, dim, unbiased, keepdim, correction=correction), 0.5)
 
 
-# ---- extrema -----------------------------------------------------------------------------------
+@_in_float32
+def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """y_i = Σ_{j <= i} x_j along a dim."""
+    input = _summand(input, dtype)
+    at = normalize_dim(dim, input.ndim, "cumsum")
+    return linear.cumsum(input, dim=at, reverse=False) if input.ndim else input
 
 
-def _share(g: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Tied extrema get equal parts of the cotangent, as in PyTorch's amax."""
-    winners = pw.eq(x, y.detach())
-    kept = tuple(i for i in range(x.ndim) if y.shape[i] != x.shape[i])
-    count = sum(winners, kept, keepdim=True) if kept else 1
-    return pw.where(winners, g / count, 0.0)
+# ---- products ------------------------------------------------------------------------------------
 
 
-@op(lambda g, x, y: _share(g, x, y), law="pointwise")
-def maximum_over(xp, x, *, axes):
-    """max x over the axes, which stay with size 1."""
-    return x.max(axis=axes, keepdims=True)
+@_in_float32
+def prod(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """Π x over the dims, by halves: no division, so that zeros among the factors get their true gradient."""
+    x = _summand(input, dtype)
+    dims = normalize_dims(dim, x.ndim, "prod")
+    kept = tuple(i for i in range(x.ndim) if i not in dims)
+    x = linear.permute(x, axes=(*kept, *dims))
+    x = linear.reshape(x, shape=(*(input.shape[i] for i in kept), _count(input, dims)))
+    while (n := x.shape[-1]) > 1:
+        half = n // 2
+        pairs = x[..., :half] * x[..., half : 2 * half]
+        x = linear.cat(pairs, x[..., 2 * half :], dim=len(kept)) if n % 2 else pairs
+    if n == 0:
+        x = Tensor(array_module(x.array).ones((*x.shape[:-1], 1), dtype=x.dtype))
+    y = linear.reshape(x, shape=tuple(1 if i in dims else n for i, n in enumerate(input.shape)))
+    return dropped(y, dims, keepdim)
 
 
-def _nonempty(input: Tensor, dims: tuple[int, ...], name: str) -> None:
-    if any(input.shape[i] == 0 for i in dims if input.ndim):
-        raise ValueError(f"{name}: no elements along dims {dims} of shape {input.shape}")
+@_in_float32
+def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """y_i = Π_{j <= i} x_j along a dim: after the k-th step each y_i is the product of up to 2^k factors."""
+    x = _summand(input, dtype)
+    at = normalize_dim(dim, x.ndim, "cumprod")
+    before, reach = (slice(None),) * at, 1
+    while x.ndim and reach < x.shape[at]:
+        head = x[(*before, slice(reach))]
+        longer = x[(*before, slice(reach, None))] * x[(*before, slice(-reach))]
+        x, reach = linear.cat(head, longer, dim=at), 2 * reach
+    return x
 
 
-def amax(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """max x over the dims; ties share the gradient equally."""
-    dims = normalize_dims(dim, input.ndim, "amax")
-    _nonempty(input, dims, "amax")
-    return _dropped(maximum_over(input, axes=dims), dims, keepdim)
+# ---- norms ---------------------------------------------------------------------------------------
 
 
-def amin(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """min x over the dims; ties share the gradient equally."""
-    return -amax(-input, dim, keepdim)
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """x^exponent for x >= 0; the derivative at x = 0 is taken as 0 also where it is infinite."""
+    zero = logic.eq(x, 0)
+    return pw.where(zero, 0.0, pw.where(zero, 1.0, x) ** float(exponent))
 
 
-class Extremum(NamedTuple):
-    """What max(dim) and min(dim) return: the extreme values, and where along the dim they are."""
-
-    values: Tensor
-    indices: Tensor
-
-
-def _arg(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
-    xp = array_module(input.array)
-    if dim is None:
-        if not input.array.size:
-            raise ValueError(f"{name}: no elements in shape {input.shape}")
-        return Tensor(xp.asarray(getattr(xp, name)(input.array)))
-    at = normalize_dim(dim, input.ndim, name)
-    _nonempty(input, (at,), name)
-    if input.ndim == 0:
-        return Tensor(xp.zeros((), dtype=np.int64))
-    index = getattr(xp, name)(input.array, axis=at)
-    return Tensor(xp.expand_dims(index, at) if keepdim else xp.asarray(index))
+@_in_float32
+def vector_norm(x: Tensor, ord: float = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """(Σ |x|^ord)^(1/ord) over the dims; max |x| for ord = ∞, min |x| for -∞, the number of x ≠ 0 for 0."""
+    _floating(x, "vector_norm")
+    if ord == 2:
+        return _power(sum(x * x, dim, keepdim), 0.5)
+    if ord == 0:
+        return sum(logic.ne(x, 0), dim, keepdim, dtype=x.dtype)
+    size = pw.abs(x)
+    if math.isinf(ord):
+        return (amax if ord > 0 else amin)(size, dim, keepdim)
+    return sum(size, dim, keepdim) if ord == 1 else _power(sum(_power(size, ord), dim, keepdim), 1 / ord)
 
 
-def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Where the maximum is (the first of equals); over the flattened tensor if dim is None."""
-    return _arg("argmax", input, dim, keepdim)
+def norm(input: Tensor, p: float | str = "fro", dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """`vector_norm` by its older name; p="fro" is p = 2."""
+    if isinstance(p, str) and p != "fro":
+        raise ValueError(f"norm: expected a number or 'fro' for p, got {p!r}")
+    return vector_norm(input, 2 if isinstance(p, str) else p, dim, keepdim)
 
 
-def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Where the minimum is (the first of equals); over the flattened tensor if dim is None."""
-    return _arg("argmin", input, dim, keepdim)
+# ---- truth and counts: no gradient ---------------------------------------------------------------
 
 
-def _extremum(name: str, input: Tensor, dim: int, keepdim: bool) -> Extremum:
-    if input.ndim == 0:
-        return Extremum(input, _arg(name, input, 0, False))
-    at = normalize_dim(dim, input.ndim, name[3:])
-    index = _arg(name, input, at, keepdim=True)
-    values = linear.take_along(input, index=index.array, dim=at)
-    return Extremum(_dropped(values, (at,), keepdim), _dropped(index, (at,), keepdim))
+def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Whether any element along the dims is nonzero."""
+    xp, dims = array_module(input.array), normalize_dims(dim, input.ndim, "any")
+    return Tensor(as_array(xp.any(input.array, axis=dims, keepdims=keepdim), xp))
 
 
-def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremum:
-    """The largest element; with `dim`, (values, indices) along it: the first of equals takes the gradient."""
-    return amax(input) if dim is None else _extremum("argmax", input, dim, keepdim)
+def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Whether all elements along the dims are nonzero."""
+    xp, dims = array_module(input.array), normalize_dims(dim, input.ndim, "all")
+    return Tensor(as_array(xp.all(input.array, axis=dims, keepdims=keepdim), xp))
 
 
-def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremum:
-    """The smallest element; with `dim`, (values, indices) along it: the first of equals takes the gradient."""
-    return amin(input) if dim is None else _extremum("argmin", input, dim, keepdim)
+def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
+    """How many elements along the dims are not zero."""
+    return sum(logic.ne(input, 0), dim)
 
 
-# ---- exponentials ------------------------------------------------------------------------------
+# ---- exponentials --------------------------------------------------------------------------------
 
 
 def _shifted(input: Tensor, dim: Dims, name: str) -> tuple[Tensor, Tensor]:
     """x - max x and max x: softmax does not change by a shift, and e^x cannot overflow after it."""
     _floating(input, name)
     top = amax(input.detach(), dim, keepdim=True)
-    top = pw.where(pw.isfinite(top), top, 0.0)  # a slice of -inf alone must not become inf - inf
+    top = pw.where(logic.isfinite(top), top, 0.0)  # a slice of -inf alone must not become inf - inf
     return input - top, top
 
 
+@_in_float32
 def softmax(input: Tensor, dim: int) -> Tensor:
     """e^x_i / Σ_j e^x_j along a dim."""
     e = pw.exp(_shifted(input, dim, "softmax")[0])
     return e / sum(e, dim, keepdim=True)
 
 
+@_in_float32
 def log_softmax(input: Tensor, dim: int) -> Tensor:
     """x_i - log Σ_j e^x_j along a dim."""
     shifted, _ = _shifted(input, dim, "log_softmax")
     return shifted - pw.log(sum(pw.exp(shifted), dim, keepdim=True))
 
 
+@_in_float32
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
-    """log Σ e^x over the dims, without overflow."""
+    """log Σ e^x over the dims, without overflow; -∞ over no elements."""
     dims = normalize_dims(dim, input.ndim, "logsumexp")
+    if not _count(input, dims):
+        return pw.log(sum(pw.exp(input), dims, keepdim))
     shifted, top = _shifted(input, dims, "logsumexp")
-    return _dropped(pw.log(sum(pw.exp(shifted), dims, keepdim=True)) + top, dims, keepdim)
-
-
-def cumsum(input: Tensor, dim: int) -> Tensor:
-    """y_i = Σ_{j <= i} x_j along a dim."""
-    if input.dtype.kind in "bui":
-        input = linear.cast(input, dtype=np.dtype(np.int64))
-    if input.ndim == 0:
-        return input
-    return linear.cumsum(input, dim=normalize_dim(dim, input.ndim, "cumsum"), reverse=False)
-
-
-def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """The matrix product over the last two dims; leading dims broadcast, a vector is a row or a column."""
-    a, b = input, other
-    if not isinstance(b, Tensor) or a.ndim == 0 or b.ndim == 0:
-        raise ValueError(f"matmul: expected tensors with dims, got {a!r} and {b!r}")
-    if a.dtype != b.dtype:
-        raise TypeError(f"matmul: dtypes differ: {a.dtype} and {b.dtype}")
-    row, column = a.ndim == 1, b.ndim == 1
-    a = linear.reshape(a, shape=(1, *a.shape)) if row else a
-    b = linear.reshape(b, shape=(*b.shape, 1)) if column else b
-    if a.shape[-1] != b.shape[-2]:
-        raise ValueError(f"matmul: inner sizes differ: {input.shape} @ {other.shape}")
-    try:
-        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    except ValueError:
-        raise ValueError(f"matmul: batch dims do not broadcast: {input.shape} @ {other.shape}") from None
-    y = bilinear.matmul(
-        *(x if x.shape[:-2] == lead else linear.expand(x, shape=(*lead, *x.shape[-2:])) for x in (a, b))
-    )
-    shape = (*lead, *([] if row else [a.shape[-2]]), *([] if column else [b.shape[-1]]))
-    return y if y.shape == shape else linear.reshape(y, shape=shape)
+    return dropped(pw.log(sum(pw.exp(shifted), dims, keepdim=True)) + top, dims, keepdim)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index as integer
 from typing import Any
 
 import numpy as np
 
 from minidl.autograd import Tensor
+from minidl.dtypes import result_type
 from minidl.ops import linear
+
+# ---- dims ----------------------------------------------------------------------------------------
 
 
 def normalize_dim(dim: int, ndim: int, name: str) -> int:
@@ -24,22 +28,49 @@ def normalize_dim(dim: int, ndim: int, name: str) -> int:
 
 def normalize_dims(dim: int | Sequence[int] | None, ndim: int, name: str) -> tuple[int, ...]:
     """One dim, several or None (all of them) as a tuple counted from the front, without repeats."""
-    if dim is None or (not isinstance(dim, int) and len(dim) == 0):
+    several = (dim,) if isinstance(dim, (int, np.integer)) else () if dim is None else dim
+    if not isinstance(several, Sequence):
+        raise TypeError(f"{name}: dim must be an integer or several, got {dim!r}")
+    if not several:
         return tuple(range(ndim))
-    dims = tuple(normalize_dim(d, ndim, name) for d in ([dim] if isinstance(dim, int) else dim))
+    dims = tuple(normalize_dim(d, ndim, name) for d in several)
     if len(set(dims)) < len(dims):
         raise ValueError(f"{name}: a dim appears twice in {dim}")
-    return dims
+    return dims if ndim else ()
 
 
-def _sizes(shape: tuple) -> tuple:
+def existing_dim(input: Tensor, dim: int, name: str) -> int:
+    """`normalize_dim` for functions that refuse tensors without dims."""
+    if input.ndim == 0:
+        raise IndexError(f"{name}: expected a tensor with at least one dim, got one of shape ()")
+    return normalize_dim(dim, input.ndim, name)
+
+
+def along(dim: int, *parts: Any) -> tuple:
+    """The index that applies `parts` from that dim on, and leaves the dims before it whole."""
+    return (slice(None),) * dim + parts
+
+
+def dropped(input: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    """The result of a reduction with keepdim=True, without the reduced dims unless they are wanted."""
+    if keepdim:
+        return input
+    return linear.reshape(input, shape=tuple(n for i, n in enumerate(input.shape) if i not in dims))
+
+
+def sizes_of(sizes: tuple) -> tuple[int, ...]:
     """f(2, 3) and f((2, 3)) mean the same."""
-    return tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
+    if len(sizes) == 1 and not hasattr(sizes[0], "__index__"):
+        sizes = tuple(sizes[0])
+    return tuple(map(integer, sizes))
+
+
+# ---- shape ---------------------------------------------------------------------------------------
 
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements, in order, in another shape; one size may be -1 and is then computed."""
-    sizes = [int(n) for n in _sizes(shape)]
+    sizes = list(sizes_of(shape))
     known = math.prod(n for n in sizes if n != -1)
     total = input.array.size
     if sizes.count(-1) > 1 or any(n < -1 for n in sizes):
@@ -61,19 +92,39 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return linear.reshape(input, shape=(*input.shape[:first], merged, *input.shape[last + 1 :]))
 
 
+def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Without its dims of size 1 (or without those of the named dims that have size 1)."""
+    dims = normalize_dims(dim, input.ndim, "squeeze")
+    keep = [n for i, n in enumerate(input.shape) if n != 1 or i not in dims]
+    return linear.reshape(input, shape=tuple(keep))
+
+
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """With a new dim of size 1 at that place."""
+    at = normalize_dim(dim, input.ndim + 1, "unsqueeze")
+    return linear.reshape(input, shape=(*input.shape[:at], 1, *input.shape[at:]))
+
+
+# ---- order of dims and of elements ---------------------------------------------------------------
+
+
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """y.shape[i] = x.shape[dims[i]]."""
-    axes = tuple(normalize_dim(d, input.ndim, "permute") for d in _sizes(dims))
+    wanted = sizes_of(dims)
+    axes = tuple(normalize_dim(d, input.ndim, "permute") for d in wanted)
     if sorted(axes) != list(range(input.ndim)):
-        raise ValueError(f"permute: {_sizes(dims)} does not name each of {input.ndim} dims once")
+        raise ValueError(f"permute: {wanted} does not name each of {input.ndim} dims once")
     return linear.permute(input, axes=axes)
 
 
-def movedim(input: Tensor, source: int, destination: int) -> Tensor:
-    """One dim moved to another place; the order of the others stays."""
-    a, b = (normalize_dim(d, input.ndim, "movedim") for d in (source, destination))
-    axes = [i for i in range(input.ndim) if i != a]
-    axes.insert(b, a)
+def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """Dims moved to other places; the order of the others stays."""
+    a, b = (normalize_dims(d, input.ndim, "movedim") for d in (source, destination))
+    if len(a) != len(b):
+        raise ValueError(f"movedim: {source} and {destination} name different numbers of dims")
+    axes = [i for i in range(input.ndim) if i not in a]
+    for place, axis in sorted(zip(b, a)):
+        axes.insert(place, axis)
     return linear.permute(input, axes=tuple(axes))
 
 
@@ -86,28 +137,100 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return linear.permute(input, axes=tuple(axes))
 
 
-def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
-    """Without its dims of size 1 (or without those of the named dims that have size 1)."""
-    dims = normalize_dims(dim, input.ndim, "squeeze") if input.ndim else ()
-    keep = [n for i, n in enumerate(input.shape) if n != 1 or i not in dims]
-    return linear.reshape(input, shape=tuple(keep))
+def t(input: Tensor) -> Tensor:
+    """A matrix transposed; vectors and scalars stay as they are."""
+    if input.ndim > 2:
+        raise ValueError(f"t: expected at most 2 dims, got shape {input.shape}; use .mT or transpose")
+    return linear.permute(input, axes=tuple(reversed(range(input.ndim))))
 
 
-def unsqueeze(input: Tensor, dim: int) -> Tensor:
-    """With a new dim of size 1 at that place."""
-    at = normalize_dim(dim, input.ndim + 1, "unsqueeze")
-    return linear.reshape(input, shape=(*input.shape[:at], 1, *input.shape[at:]))
+def flip(input: Tensor, *dims: Any) -> Tensor:
+    """The order of the elements reversed along the given dims."""
+    wanted = sizes_of(dims)
+    axes = normalize_dims(wanted, input.ndim, "flip") if wanted else ()
+    back = slice(None, None, -1)
+    return linear.getitem(input, index=tuple(back if i in axes else slice(None) for i in range(input.ndim)))
+
+
+def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+    """y[..., (i + shift) mod n, ...] = x[..., i, ...] along the dims; without dims along the flattened x."""
+    if dims is None:
+        return reshape(roll(flatten(input), shifts, 0), input.shape)
+    several: Any = ([shifts], [dims]) if isinstance(dims, int) else (shifts, dims)
+    for shift, dim in zip(*several, strict=True):
+        at = existing_dim(input, dim, "roll")
+        cut = -integer(shift) % (input.shape[at] or 1)
+        if cut:
+            parts = (linear.getitem(input, index=along(at, s)) for s in (slice(cut, None), slice(cut)))
+            input = linear.cat(*parts, dim=at)
+    return input
+
+
+# ---- repetition ----------------------------------------------------------------------------------
 
 
 def expand(input: Tensor, *sizes: Any) -> Tensor:
     """Dims of size 1 repeated (without a copy); -1 keeps a dim, further dims may be added in front."""
-    wanted = _sizes(sizes)
+    wanted = sizes_of(sizes)
     lead = len(wanted) - input.ndim
-    shape = tuple(input.shape[i - lead] if n == -1 and i >= lead else int(n) for i, n in enumerate(wanted))
+    shape = tuple(input.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(wanted))
     fits = all(n in (1, m) for n, m in zip(input.shape, shape[max(lead, 0) :]))
     if lead < 0 or min(shape, default=0) < 0 or not fits:
         raise ValueError(f"expand: shape {input.shape} cannot be expanded to {wanted}")
     return linear.expand(input, shape=shape)
+
+
+def expand_as(input: Tensor, other: Tensor) -> Tensor:
+    """Expanded to the other tensor's shape."""
+    return expand(input, other.shape)
+
+
+def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
+    """`expand` by its NumPy name."""
+    return expand(input, shape)
+
+
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    """The whole tensor repeated dims[i] times along dim i; a short `dims` counts from the last dim."""
+    times = sizes_of(dims)
+    return repeat(input, (1,) * (input.ndim - len(times)) + times)
+
+
+def repeat(input: Tensor, *sizes: Any) -> Tensor:
+    """The whole tensor repeated sizes[i] times along dim i; further dims may be added in front."""
+    times = sizes_of(sizes)
+    lead = len(times) - input.ndim
+    if lead < 0 or min(times, default=0) < 0:
+        raise ValueError(f"repeat: {times} does not say how often to repeat each dim of {input.shape}")
+    shape = (1,) * lead + input.shape
+    apart = linear.reshape(input, shape=tuple(m for n in shape for m in (1, n)))
+    copies = linear.expand(apart, shape=tuple(m for pair in zip(times, shape) for m in pair))
+    return linear.reshape(copies, shape=tuple(k * n for k, n in zip(times, shape)))
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Vectors of n_0, n_1, ... elements as coordinates on a grid (n_0, n_1, ...); "xy" swaps two dims."""
+    if indexing not in ("ij", "xy"):
+        raise ValueError(f"meshgrid: indexing must be 'ij' or 'xy', got {indexing!r}")
+    vectors = tensors if all(isinstance(v, Tensor) for v in tensors) else tuple(tensors[0])
+    if any(v.ndim > 1 for v in vectors):
+        raise ValueError(f"meshgrid: expected vectors, got shapes {', '.join(str(v.shape) for v in vectors)}")
+    vectors = tuple(reshape(v, -1) for v in vectors)
+    shape, n = tuple(v.shape[0] for v in vectors), len(vectors)
+    grids = tuple(
+        linear.expand(linear.reshape(v, shape=(1,) * i + v.shape + (1,) * (n - i - 1)), shape=shape)
+        for i, v in enumerate(vectors)
+    )
+    return tuple(transpose(g, 0, 1) for g in grids) if indexing == "xy" and n > 1 else grids
+
+
+# ---- joining and parting -------------------------------------------------------------------------
+
+
+def common_dtype(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors cast to the dtype that an operation between them would have."""
+    dtype = result_type(*tensors)
+    return [t if t.dtype == dtype else linear.cast(t, dtype=dtype) for t in tensors]
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -115,60 +238,49 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     tensors = list(tensors)
     if not tensors:
         raise ValueError("cat: expected at least one tensor")
-    for t in tensors:
-        if not isinstance(t, Tensor):
-            raise TypeError(f"cat: expected Tensors, got {type(t).__name__}")
-    tensors = [t for t in tensors if t.shape != (0,)] or tensors[:1]  # empty 1-D ones are skipped
+    for x in tensors:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"cat: expected Tensors, got {type(x).__name__}")
+    tensors = common_dtype(tensors)
+    tensors = [x for x in tensors if x.shape != (0,)] or tensors[:1]  # empty 1-D ones are skipped
     first = tensors[0]
     if first.ndim == 0:
         raise ValueError("cat: tensors without dims cannot be concatenated; use stack")
     at = normalize_dim(dim, first.ndim, "cat")
-    for t in tensors[1:]:
-        same = t.ndim == first.ndim and all(
-            n == m for i, (n, m) in enumerate(zip(t.shape, first.shape)) if i != at
-        )
-        if not same:
-            shapes = ", ".join(str(t.shape) for t in tensors)
-            raise ValueError(f"cat: shapes {shapes} differ outside dim {dim}")
-    return linear.cat(*common_dtype(tensors), dim=at)
-
-
-def common_dtype(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors cast to the dtype that an operation between them would have."""
-    from minidl.ops.pointwise import result_type
-
-    dtype = result_type(*tensors)
-    return [t if t.dtype == dtype else linear.cast(t, dtype=dtype) for t in tensors]
+    if len({(*x.shape[:at], *x.shape[at + 1 :], x.ndim) for x in tensors}) > 1:
+        shapes = ", ".join(str(x.shape) for x in tensors)
+        raise ValueError(f"cat: shapes {shapes} differ outside dim {dim}")
+    return linear.cat(*tensors, dim=at)
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape side by side along a new dim."""
     tensors = list(tensors)
-    if len({t.shape for t in tensors}) > 1:
-        raise ValueError(f"stack: shapes differ: {', '.join(str(t.shape) for t in tensors)}")
-    return cat([unsqueeze(t, dim) for t in tensors], dim)
+    if len({x.shape for x in tensors}) > 1:
+        raise ValueError(f"stack: shapes differ: {', '.join(str(x.shape) for x in tensors)}")
+    return cat([unsqueeze(x, dim) for x in tensors], dim)
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """The elements start .. start + length - 1 along a dim."""
-    at = normalize_dim(dim, input.ndim, "narrow")
+    at = existing_dim(input, dim, "narrow")
     size = input.shape[at]
     first = start + size if start < 0 else start
     if not 0 <= first <= first + length <= size:
         raise IndexError(f"narrow: start {start}, length {length} leave dim {dim} of size {size}")
-    return linear.getitem(input, index=(slice(None),) * at + (slice(first, first + length),))
+    return linear.getitem(input, index=along(at, slice(first, first + length)))
 
 
 def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Parts of the given sizes (one number: all of that size, the last may be smaller)."""
-    size = input.shape[normalize_dim(dim, input.ndim, "split")]
+    size = input.shape[existing_dim(input, dim, "split")]
     sections = split_size_or_sections
     if isinstance(sections, int):
         if sections < 0 or (sections == 0 and size):
             raise ValueError(f"split: split_size must be positive, got {sections}")
         starts = range(0, size, sections) if size else [0]
         sections = [min(sections, size - start) for start in starts]
-    if sum(sections) != size or min(sections) < 0:
+    if sum(sections) != size or min(sections, default=0) < 0:
         raise ValueError(f"split: sections {list(sections)} do not add up to the size {size} of dim {dim}")
     ends = np.cumsum(sections)
     return tuple(narrow(input, dim, int(end) - n, n) for end, n in zip(ends, sections))
@@ -178,38 +290,11 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` parts of equal size (the last may be smaller)."""
     if chunks < 1:
         raise ValueError(f"chunk: expected at least 1 chunk, got {chunks}")
-    size = input.shape[normalize_dim(dim, input.ndim, "chunk")]
+    size = input.shape[existing_dim(input, dim, "chunk")]
     return split(input, max(-(-size // chunks), 1), dim) if size else (input,) * chunks
 
 
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along a dim, which disappears."""
-    at = normalize_dim(dim, input.ndim, "unbind")
-    return tuple(linear.getitem(input, index=(slice(None),) * at + (i,)) for i in range(input.shape[at]))
-
-
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """The order of the elements reversed along the given dims."""
-    axes = normalize_dims(_sizes(dims), input.ndim, "flip") if _sizes(dims) else ()
-    back = slice(None, None, -1)
-    return linear.getitem(input, index=tuple(back if i in axes else slice(None) for i in range(input.ndim)))
-
-
-def getitem(input: Tensor, index: Any) -> Tensor:
-    """input[index] with NumPy's rules: integers, slices, None, ..., integer and boolean arrays or tensors."""
-
-    def plain(part: Any) -> Any:
-        if isinstance(part, Tensor):
-            return part.array
-        return np.asarray(part) if isinstance(part, list) else part
-
-    parts = tuple(map(plain, index)) if isinstance(index, tuple) else plain(index)
-    try:
-        return linear.getitem(input, index=parts)
-    except IndexError as error:
-        raise IndexError(f"getitem: {error} (shape {input.shape}, index {index})") from None
-
-
-def pad(input: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """Zeros added before and after each dim (negative widths crop)."""
-    return linear.pad(input, widths=tuple((int(a), int(b)) for a, b in widths))
+    at = existing_dim(input, dim, "unbind")
+    return tuple(linear.getitem(input, index=along(at, i)) for i in range(input.shape[at]))

@@ -38,12 +38,40 @@ def batched(input: Tensor, rank: int, name: str, unbatched: bool = True) -> tupl
 
 def same_dtype(name: str, **tensors: Tensor | None) -> None:
     """All the given tensors must have one dtype and live on one device."""
+    _agree(name, ("dtype", "device"), tensors)
+
+
+def same_device(name: str, **tensors: Tensor | None) -> None:
+    """All the given tensors must live on one device."""
+    _agree(name, ("device",), tensors)
+
+
+def _agree(name: str, properties: tuple[str, ...], tensors: dict[str, Tensor | None]) -> None:
     given = {key: t for key, t in tensors.items() if t is not None}
     for key, t in given.items():
         if not isinstance(t, Tensor):
             raise TypeError(f"{name}: {key} must be a Tensor, got {type(t).__name__}")
-    for what in ("dtype", "device"):
+    for what in properties:
         found = {key: getattr(t, what) for key, t in given.items()}
         if len(set(found.values())) > 1:
             listed = ", ".join(f"{key} {value}" for key, value in found.items())
             raise TypeError(f"{name}: {what}s differ: {listed}")
+
+
+def floating(name: str, input: Tensor) -> None:
+    """The input must hold floating-point numbers."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}: input must be a Tensor, got {type(input).__name__}")
+    if input.dtype.kind != "f":
+        raise TypeError(f"{name}: expected a floating-point input, got {input.dtype}")
+
+
+def widened(input: Tensor) -> Tensor:
+    """float16 as float32, in which long sums neither overflow nor lose their small terms."""
+    return input.to(np.float32) if input.dtype == np.float16 else input
+
+
+def probability(name: str, p: float) -> None:
+    """p must be a number in [0, 1]."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"{name}: p must be in [0, 1], got {p}")

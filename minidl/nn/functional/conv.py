@@ -1,6 +1,6 @@
 """Convolution and transposed convolution in 1, 2 and 3 dimensions, by PyTorch's names.
 
-Written once in N dimensions over the bilinear trio (`minidl/ops/bilinear.py`); `conv2d` is `conv_nd` of rank 2.
+Written once over the bilinear trio (`minidl/ops/bilinear.py`): `conv2d` is `conv_nd` of rank 2.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def conv_nd(
     rank: int,
     name: str,
 ) -> Tensor:
-    """y[n, o, q] = bias[o] + Σ_{c,k} x[n, c, stride·q + dilation·k - padding] · w[o, c, k], a cross-correlation.
+    """y[n, o, q] = bias[o] + Σ_{c,k} x[n, c, stride·q + dilation·k - padding] · w[o, c, k].
 
+    A cross-correlation: the kernel is not flipped.
     input (N, C, *S) or (C, *S); weight (O, C/groups, *K); bias (O,). The output has
     (S + 2·padding - dilation·(K - 1) - 1) // stride + 1 positions per axis. padding="same" keeps the size
     (stride 1), "valid" pads nothing. With groups, each of them sees only its own share of the channels.
@@ -115,11 +116,13 @@ def conv_transpose_nd(
     rank: int,
     name: str,
 ) -> Tensor:
-    """The adjoint of `conv_nd` in its input: y[n, o, i] = bias[o] + Σ x[n, c, q] · w[c, o, k] over i = stride·q + dilation·k - padding.
+    """The adjoint of `conv_nd` in its input: y[n, o, i] = bias[o] + Σ x[n, c, q] · w[c, o, k].
 
-    input (N, C, *S) or (C, *S); weight (C, O/groups, *K); bias (O,). The output has (S - 1)·stride - 2·padding +
-    dilation·(K - 1) + output_padding + 1 samples per axis: `output_padding` picks one of the sizes that a
-    strided convolution would map to S.
+    The sum runs over all q and k that meet at i = stride·q + dilation·k - padding.
+
+    input (N, C, *S) or (C, *S); weight (C, O/groups, *K); bias (O,). The output has (S - 1)·stride -
+    2·padding + dilation·(K - 1) + output_padding + 1 samples per axis: `output_padding` picks one of the
+    sizes that a strided convolution would map to S.
     """
     same_dtype(name, input=input, weight=weight, bias=bias)
     input, added = batched(input, rank, name)

@@ -1,254 +1,256 @@
-"""Losses: the distance between a prediction and the truth, as one number to minimise."""
+"""Losses: the distance between a prediction and the truth, as one number to minimise.
+
+Here are PyTorch's; those that segmentation adds are in `segmentation_loss.py` and `pixel_loss.py`. PyTorch's
+retired arguments size_average and reduce do not exist, so what follows them there must be named here.
+
+reduction: "mean", "sum", or "none" for the loss of each element. Sums of float16 are taken in float32.
+"""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from minidl.autograd import Tensor
 from minidl.backend import array_module
-from minidl.nn.functional.activation import logsigmoid
+from minidl.nn.functional.checks import floating, same_device, widened
+from minidl.nn.functional.labels import Labels, read_labels
 from minidl.ops import linear, reductions
 from minidl.ops import pointwise as pw
 
-
-def _reduce(values: Tensor, reduction: str, name: str) -> Tensor:
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{name}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-    return values if reduction == "none" else values.mean() if reduction == "mean" else values.sum()
+# ---- reductions ----------------------------------------------------------------------------------
 
 
-def _same_shape(input: Tensor, target: Tensor, name: str) -> None:
+def check_reduction(name: str, reduction: str, *more: str) -> None:
+    """The reduction must be "none", "mean" or "sum", or one of some more."""
+    allowed = ("none", "mean", "sum", *more)
+    if reduction not in allowed:
+        raise ValueError(f"{name}: reduction must be one of {', '.join(allowed)}; got {reduction!r}")
+
+
+def reduce(name: str, losses: Tensor, reduction: str, like: Tensor) -> Tensor:
+    """The losses of all elements as one number, in the dtype of the loss's input where that is float16."""
+    check_reduction(name, reduction)
+    if reduction != "none":
+        losses = losses.mean() if reduction == "mean" else losses.sum()
+    return losses.to(like.dtype) if like.dtype == np.float16 else losses
+
+
+def reduce_labelled(name: str, losses: Tensor, labels: Labels, reduction: str, like: Tensor) -> Tensor:
+    """`reduce` of weighted losses (N, *S) over the labels that count: "mean" divides by the weights."""
+    losses = pw.where(labels.counted, losses, 0.0)
+    if reduction != "mean":
+        return reduce(name, losses, reduction, like)
+    total = labels.weight.sum()
+    return reduce(name, losses.sum() / pw.where(total == 0, math.nan, total), "sum", like)
+
+
+# ---- of numbers ----------------------------------------------------------------------------------
+
+
+def pair(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Input and target of one shape; float16 as float32, integer targets as numbers."""
+    floating(name, input)
+    same_device(name, input=input, target=target)
     if input.shape != target.shape:
         raise ValueError(f"{name}: target must have the input's shape {input.shape}, got {target.shape}")
+    input = widened(input)
+    return input, widened(target) if target.dtype.kind == "f" else target.to(input.dtype)
 
 
-def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """(input - target)²."""
-    _same_shape(input, target, "mse_loss")
-    difference = input - target
-    return _reduce(difference * difference, reduction, "mse_loss")
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """(x - y)²."""
+    x, y = pair("mse_loss", input, target)
+    difference = x - y
+    return reduce("mse_loss", difference * difference, reduction, input)
 
 
-def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """|input - target|."""
-    _same_shape(input, target, "l1_loss")
-    return _reduce(pw.abs(input - target), reduction, "l1_loss")
+def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """|x - y|."""
+    x, y = pair("l1_loss", input, target)
+    return reduce("l1_loss", pw.abs(x - y), reduction, input)
 
 
-# ---- cross-entropy -------------------------------------------------------------------------------------------
+def _huber(difference: Tensor, delta: float) -> Tensor:
+    """d²/2 within ±delta, delta · (|d| - delta/2) beyond: c · (d - c/2) with c = d cut off at ±delta."""
+    c = pw.clamp(difference, low=-delta, high=delta)
+    return c * (difference - c * 0.5)
 
 
-def _check_labels(input: Tensor, target: Tensor, name: str) -> tuple[Tensor, Tensor, bool]:
-    """Input (N, C, *S) and integer target (N, *S); a single sample (C,) with () gets a batch dim."""
-    if target.dtype.kind not in "ui":
-        raise TypeError(f"{name}: class labels must be integers, got {target.dtype}")
-    alone = input.ndim == 1
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """d²/2 where |d| <= delta, delta · (|d| - delta/2) elsewhere, d = x - y (Huber 1964)."""
+    if delta <= 0:
+        raise ValueError(f"huber_loss: delta must be positive, got {delta}")
+    x, y = pair("huber_loss", input, target)
+    return reduce("huber_loss", _huber(x - y, float(delta)), reduction, input)
+
+
+def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """d²/(2 beta) where |d| <= beta, |d| - beta/2 elsewhere: `huber_loss` / beta; with beta 0 `l1_loss`."""
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+    if beta == 0:
+        return l1_loss(input, target, reduction=reduction)
+    x, y = pair("smooth_l1_loss", input, target)
+    return reduce("smooth_l1_loss", _huber(x - y, float(beta)) * (1 / beta), reduction, input)
+
+
+def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """y · (log y - x), the divergence of the distribution y from the one whose logarithm is the input x.
+
+    log_target: the target is log y as well. "batchmean" divides the sum by the batch size, as the definition
+    does; "mean" divides it by the number of elements.
+    """
+    check_reduction("kl_div", reduction, "batchmean")
+    x, y = pair("kl_div", input, target)
+    probability = pw.exp(y) if log_target else y
+    logarithm = y if log_target else pw.log(pw.where(y == 0, 1.0, y))  # 0 · log 0 = 0
+    losses = probability * (logarithm - x)
+    if reduction == "batchmean" and input.ndim:
+        return reduce("kl_div", losses.sum() / (input.shape[0] or math.nan), "sum", input)
+    return reduce("kl_div", losses, "mean" if reduction == "batchmean" else reduction, input)
+
+
+# ---- of class labels -----------------------------------------------------------------------------
+
+
+def _label_loss(name, logp, target, weight, ignore_index, reduction, smoothing, like):
+    """Σ_p (1 - ε) w[y_p] (-log p[y_p]) + ε/C Σ_c w_c (-log p_c), for log-probabilities (N, C, *S)."""
+    alone = logp.ndim == 1 and target.ndim == 0
     if alone:
-        input, target = input.unsqueeze(0), target.reshape(1) if target.ndim == 0 else target
-    expected = (input.shape[0], *input.shape[2:])
-    if target.shape != expected:
-        raise ValueError(
-            f"{name}: for input {input.shape} the target must have shape {expected}, got {target.shape}"
-        )
-    return input, target, alone
+        logp, target = logp.unsqueeze(0), target.unsqueeze(0)
+    labels = read_labels(name, logp, target, weight, ignore_index)
+    xp = array_module(logp.array)
+    picked = linear.take_along(logp, index=xp.expand_dims(labels.index, 1), dim=1).squeeze(1)
+    losses = -picked * labels.weight
+    if smoothing:
+        every = -_per_class(logp, weight, 1).sum(1)
+        losses = losses * (1 - smoothing) + every * (smoothing / logp.shape[1])
+    y = reduce_labelled(name, losses, labels, reduction, like)
+    return y.squeeze(0) if alone and reduction == "none" else y
+
+
+def _per_class(logp: Tensor, weight: Tensor | None, dim: int) -> Tensor:
+    """w_c · log p_c along the class dim."""
+    if weight is None:
+        return logp
+    return logp * weight.to(logp.dtype).reshape(-1, *(1,) * (logp.ndim - dim - 1))
 
 
 def nll_loss(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
+    *,
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """-w[y_p] · input[y_p, p]: the negative log-likelihood of the true classes, from log-probabilities.
 
-    input (N, C, *S), target (N, *S) with class labels; weight (C,). "mean" divides by the sum of the weights of the
-    labels that count; those equal to ignore_index do not.
+    input (N, C, *S) and labels (N, *S), or one sample (C,) and (); weight (C,). "mean" divides by the weights
+    of the labels that count; those equal to ignore_index do not. Without any the mean is NaN.
+
+    Errors: IndexError where a label that counts is not in 0 .. C - 1.
     """
-    input, target, alone = _check_labels(input, target, "nll_loss")
-    xp = array_module(input.array)
-    classes = input.shape[1]
-    counted = target.array != ignore_index
-    label = xp.where(counted, target.array, 0)
-    if label.size and not (int(label.min()) >= 0 and int(label.max()) < classes):
-        raise IndexError(
-            f"nll_loss: target holds labels from {int(label.min())} to {int(label.max())}, but there are "
-            f"{classes} classes, 0 to {classes - 1}"
-        )
-    if weight is not None and weight.shape != (classes,):
-        raise ValueError(f"nll_loss: weight must have shape ({classes},), got {weight.shape}")
-    w = counted.astype(input.dtype) if weight is None else weight.array[label] * counted
-    picked = linear.take_along(input, index=xp.expand_dims(label, 1), dim=1).squeeze(1)
-    losses = pw.where(Tensor(counted), -picked * Tensor(w), 0.0)
-    if reduction == "mean":
-        return losses.sum() / Tensor(xp.asarray(w.sum(dtype=input.dtype)))
-    losses = _reduce(losses, reduction, "nll_loss")
-    return losses.squeeze(0) if alone and reduction == "none" else losses
+    floating("nll_loss", input)
+    same_device("nll_loss", input=input, target=target)
+    return _label_loss("nll_loss", widened(input), target, weight, ignore_index, reduction, 0.0, input)
 
 
 def cross_entropy(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
+    *,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """-Σ_p log softmax(input)[y_p, p]: how surprised the model is by the true classes.
+    """-w[y_p] · log softmax(input)[y_p, p]: how surprised the model is by the true classes.
 
-    input (N, C, *S): logits. target: class labels (N, *S), or class probabilities (N, C, *S). weight (C,) counts
-    classes differently; label_smoothing ε replaces the one-hot target by (1 - ε)·onehot + ε/C. "mean" divides by
-    the weights of the labels that count (by N·ΠS for probabilities).
+    input (N, C, *S) or (C,): logits. target: labels (N, *S) or (), as of `nll_loss`, or class probabilities
+    of the input's shape. weight (C,) counts classes differently; label_smoothing ε mixes the truth with the
+    uniform distribution, (1 - ε) · truth + ε/C. "mean" divides by the weights of the labels that count, for
+    probabilities by the number of pixels.
+
+    Errors: as of `nll_loss`; ValueError for ignore_index together with probabilities.
     """
+    name = "cross_entropy"
+    floating(name, input)
+    same_device(name, input=input, target=target, weight=weight)
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
-    if input.ndim == 0:
-        raise ValueError("cross_entropy: input needs a class dim")
+        raise ValueError(f"{name}: label_smoothing must be in [0, 1], got {label_smoothing}")
+    if not input.ndim:
+        raise ValueError(f"{name}: input needs a class dim, got shape ()")
     dim = 0 if input.ndim == 1 else 1
-    logp = reductions.log_softmax(input, dim)
-    if target.shape == input.shape and target.dtype.kind == "f":
-        return _soft_cross_entropy(logp, target, weight, reduction, label_smoothing, dim)
-    loss = nll_loss(logp, target, weight, ignore_index, reduction)
-    if label_smoothing == 0:
-        return loss
-    uniform = _smoothing_loss(logp, target, weight, ignore_index, reduction, dim)
-    return loss * (1 - label_smoothing) + uniform * (label_smoothing / input.shape[dim])
+    logp = reductions.log_softmax(widened(input), dim)
+    if target.dtype.kind != "f":
+        return _label_loss(name, logp, target, weight, ignore_index, reduction, label_smoothing, input)
+    if target.shape != input.shape:
+        raise ValueError(
+            f"{name}: class probabilities must have the input's shape {input.shape}, got {target.shape}; "
+            "class labels must be integers"
+        )
+    if ignore_index >= 0:
+        raise ValueError(f"{name}: ignore_index {ignore_index} has no meaning for class probabilities")
+    if weight is not None and weight.shape != (input.shape[dim],):
+        raise ValueError(f"{name}: weight must have shape ({input.shape[dim]},), got {weight.shape}")
+    truth = widened(target) * (1 - label_smoothing) + label_smoothing / input.shape[dim]
+    return reduce(name, -(_per_class(logp, weight, dim) * truth).sum(dim), reduction, input)
 
 
-def _weighted(logp: Tensor, weight: Tensor | None, dim: int) -> Tensor:
+# ---- of yes and no -------------------------------------------------------------------------------
+
+
+def _weighted(name: str, values: Tensor, weight: Tensor | None, what: str) -> Tensor:
+    """values · weight, where the weight broadcasts to the values' shape."""
     if weight is None:
-        return logp
-    return logp * weight.reshape(*(1,) * dim, -1, *(1,) * (logp.ndim - dim - 1))
-
-
-def _soft_cross_entropy(logp, target, weight, reduction, smoothing, dim):
-    target = target * (1 - smoothing) + smoothing / logp.shape[dim]
-    losses = -(_weighted(logp, weight, dim) * target).sum(dim)
-    if reduction == "mean":
-        return losses.sum() * (1 / max(losses.array.size, 1))
-    return _reduce(losses, reduction, "cross_entropy")
-
-
-def _smoothing_loss(logp, target, weight, ignore_index, reduction, dim):
-    """-Σ_c w_c log p_c at the labels that count: the part of the loss towards the uniform distribution."""
-    counted = target.array != ignore_index
-    losses = pw.where(Tensor(counted), -_weighted(logp, weight, dim).sum(dim), 0.0)
-    if reduction != "mean":
-        return _reduce(losses, reduction, "cross_entropy")
-    xp = array_module(logp.array)
-    total = (
-        counted.sum()
-        if weight is None
-        else (weight.array[xp.where(counted, target.array, 0)] * counted).sum()
-    )
-    return losses.sum() / Tensor(xp.asarray(total).astype(logp.dtype))
+        return values
+    same_device(name, input=values, **{what: weight})
+    try:
+        fits = np.broadcast_shapes(values.shape, weight.shape) == values.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}: {what} of shape {weight.shape} does not broadcast to {values.shape}")
+    return values * weight
 
 
 def binary_cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
-    """-[y log p + (1 - y) log(1 - p)] for probabilities p; the logarithms are cut off at -100."""
-    _same_shape(input, target, "binary_cross_entropy")
-    array = input.array
-    if array.size and not bool(((array >= 0) & (array <= 1)).all()):
-        raise ValueError(
-            "binary_cross_entropy: input must hold probabilities in [0, 1]; use binary_cross_entropy_with_logits"
-        )
-    floor = -100.0
-    logp = pw.clamp(pw.log(input), low=floor, high=np.inf)
-    logq = pw.clamp(pw.log1p(-input), low=floor, high=np.inf)
-    losses = -(target * logp + (1 - target) * logq)
-    return _reduce(losses if weight is None else losses * weight, reduction, "binary_cross_entropy")
+    """-[y log p + (1 - y) log(1 - p)] for probabilities p; the logarithms are cut off at -100.
+
+    input and target (*) in [0, 1]; weight broadcasts to them. From logits,
+    `binary_cross_entropy_with_logits` is exact.
+    """
+    name = "binary_cross_entropy"
+    p, y = pair(name, input, target)
+    for what, array in (("input", p.array), ("target", y.array)):
+        if array.size and not bool(((array >= 0) & (array <= 1)).all()):
+            raise ValueError(
+                f"{name}: {what} must be in [0, 1], got {float(array.min()):g} to {float(array.max()):g}; "
+                "for logits there is binary_cross_entropy_with_logits"
+            )
+    losses = -(y * pw.floored_log(p) + (1 - y) * pw.floored_log(1 - p))
+    return reduce(name, _weighted(name, losses, weight, "weight"), reduction, input)
 
 
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
+    *,
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """-[w y log σ(x) + (1 - y) log σ(-x)], exact for logits of any size; w = pos_weight."""
-    _same_shape(input, target, "binary_cross_entropy_with_logits")
-    positive = target if pos_weight is None else target * pos_weight
-    losses = -(positive * logsigmoid(input) + (1 - target) * logsigmoid(-input))
-    return _reduce(
-        losses if weight is None else losses * weight, reduction, "binary_cross_entropy_with_logits"
-    )
+    """-[w y log σ(x) + (1 - y) log σ(-x)], exact for logits of any size; w = pos_weight.
 
-
-# ---- overlap -----------------------------------------------------------------------------------
-
-
-def one_hot(target: Tensor, num_classes: int, dtype: np.dtype) -> Tensor:
-    """Labels (N, *S) as indicators (N, C, *S); a label outside 0 .. C - 1 has none."""
-    xp = array_module(target.array)
-    shape = (1, num_classes, *(1,) * (target.ndim - 1))
-    return Tensor((xp.expand_dims(target.array, 1) == xp.arange(num_classes).reshape(shape)).astype(dtype))
-
-
-def soft_dice(
-    probability: Tensor,
-    target: Tensor,
-    *,
-    batch: bool = False,
-    smooth: float = 1e-5,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """The Dice coefficient of soft sets, (2 Σ p·y + s) / (Σ p + Σ y + s), per class.
-
-    probability, target (N, C, *S); mask (N, 1, *S) with 0 where nothing is known. The sums run over space, and
-    with `batch` over the samples too. Returns (N, C), or (C,) with `batch`. (Milletari et al. 2016 square the
-    denominator's terms; this is the plain form that nnU-Net uses.)
+    input and target (*), the target in [0, 1]; weight and pos_weight broadcast to them.
     """
-    if mask is not None:
-        probability, target = probability * mask, target * mask
-    axes = tuple(range(2, probability.ndim)) if not batch else (0, *range(2, probability.ndim))
-    overlap = (probability * target).sum(axes)
-    return (overlap * 2 + smooth) / (probability.sum(axes) + target.sum(axes) + smooth)
-
-
-def dice_loss(
-    input: Tensor,
-    target: Tensor,
-    *,
-    include_background: bool = True,
-    batch: bool = False,
-    smooth: float = 1e-5,
-    ignore_index: int | None = None,
-) -> Tensor:
-    """1 - mean of `soft_dice` over classes (and samples): 0 for a perfect prediction, near 1 for a wrong one.
-
-    input (N, C, *S): logits, turned into probabilities by softmax over C (by sigmoid where C is 1). target: labels
-    (N, *S), or indicators or soft labels (N, C, *S). Without the background, class 0 does not count.
-    """
-    classes = input.shape[1]
-    mask = None
-    if target.ndim == input.ndim - 1:
-        _, target, _ = _check_labels(input, target, "dice_loss")
-        if ignore_index is not None:
-            mask = Tensor((target.array != ignore_index).astype(input.dtype)).unsqueeze(1)
-        target = one_hot(target, classes, input.dtype) if classes > 1 else target.to(input.dtype).unsqueeze(1)
-    _same_shape(input, target, "dice_loss")
-    probability = reductions.softmax(input, 1) if classes > 1 else pw.sigmoid(input)
-    if not include_background:
-        if classes == 1:
-            raise ValueError("dice_loss: with one class there is no background to leave out")
-        probability, target = probability[:, 1:], target[:, 1:]
-    return 1 - soft_dice(probability, target, batch=batch, smooth=smooth, mask=mask).mean()
-
-
-def dice_ce_loss(
-    input: Tensor,
-    target: Tensor,
-    *,
-    weight_dice: float = 1.0,
-    weight_ce: float = 1.0,
-    batch: bool = False,
-) -> Tensor:
-    """weight_dice · `dice_loss` (foreground classes) + weight_ce · `cross_entropy`: nnU-Net's loss.
-
-    input (N, C, *S) with C >= 2: logits; target (N, *S): labels.
-    """
-    dice = dice_loss(input, target, include_background=False, batch=batch)
-    return dice * weight_dice + cross_entropy(input, target) * weight_ce
+    name = "binary_cross_entropy_with_logits"
+    x, y = pair(name, input, target)
+    positive = _weighted(name, y, pos_weight, "pos_weight")
+    losses = -(positive * pw.logsigmoid(x) + (1 - y) * pw.logsigmoid(-x))
+    return reduce(name, _weighted(name, losses, weight, "weight"), reduction, input)

@@ -1,0 +1,1 @@
+"""Side-by-side timings with PyTorch on the same threads: `python -m benchmarks NAME`."""

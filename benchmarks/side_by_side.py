@@ -1,0 +1,44 @@
+"""Timing two sides in turn, so that both meet the same noise, and printing the ratio of their minima."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from minidl.kernels.threads import set_num_threads
+
+
+def header(threads: int) -> None:
+    """Fix the threads of both sides and say what is compared on what."""
+    set_num_threads(threads)
+    torch.set_num_threads(threads)
+    print(
+        f"{platform.processor() or platform.machine()}, {threads} threads, float32; "
+        f"NumPy {np.__version__}, PyTorch {torch.__version__}; minima of interleaved rounds\n"
+    )
+
+
+def minima(rounds: int, *sides: Callable[[], None]) -> list[float]:
+    """The fastest of `rounds` runs of each side, in seconds; one round goes before to warm up."""
+    best = [float("inf")] * len(sides)
+    for turn in range(rounds + 1):
+        for k, side in enumerate(sides):
+            start = time.perf_counter()
+            side()
+            elapsed = time.perf_counter() - start
+            if turn > 0:
+                best[k] = min(best[k], elapsed)
+    return best
+
+
+def row(cells: Sequence[str], widths: Sequence[int]) -> None:
+    """One line of a table, printed as soon as it is known."""
+    aligned = (
+        cell.ljust(width) if k == 0 else cell.rjust(width)
+        for k, (cell, width) in enumerate(zip(cells, widths))
+    )
+    print("| " + " | ".join(aligned) + " |", flush=True)

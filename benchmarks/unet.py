@@ -1,0 +1,96 @@
+"""One training step of the U-Net (forward, Dice + cross-entropy, backward, Adam), in 2-D and in 3-D."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+import minidl
+from benchmarks.side_by_side import header, minima, row
+from minidl.models import UNet
+from minidl.nn import functional as F
+
+NETS = [((32, 64, 128, 256, 512), (4, 1, 128, 128)), ((16, 32, 64, 128), (2, 1, 48, 48, 48))]
+CLASSES = 3
+
+
+class TorchUNet(torch.nn.Module):
+    """The same network in PyTorch: two convolutions a stage, instance norm, leaky ReLU, strides."""
+
+    def __init__(self, features: Sequence[int], dims: int):
+        super().__init__()
+        layer = lambda name: getattr(torch.nn, f"{name}{dims}d")
+
+        def stage(channels: int, out: int, stride: int) -> torch.nn.Module:
+            parts: list[torch.nn.Module] = []
+            for a, s in ((channels, stride), (out, 1)):
+                parts += [layer("Conv")(a, out, 3, s, 1), layer("InstanceNorm")(out, affine=True)]
+                parts.append(torch.nn.LeakyReLU(0.01))
+            return torch.nn.Sequential(*parts)
+
+        inputs = [1, *features[:-1]]
+        self.encoder = torch.nn.ModuleList(
+            stage(a, b, 2 if i else 1) for i, (a, b) in enumerate(zip(inputs, features))
+        )
+        pairs = list(zip(features[:0:-1], features[-2::-1]))
+        self.up = torch.nn.ModuleList(layer("ConvTranspose")(a, b, 2, 2) for a, b in pairs)
+        self.decoder = torch.nn.ModuleList(stage(2 * b, b, 1) for _, b in pairs)
+        self.head = layer("Conv")(features[0], CLASSES, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skips = []
+        for stage in self.encoder:
+            skips.append(x := stage(x))
+        skips.pop()
+        for up, stage in zip(self.up, self.decoder):
+            x = stage(torch.cat([up(x), skips.pop()], 1))
+        return self.head(x)
+
+
+def torch_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Batch Dice of the foreground classes and cross-entropy, as `dice_ce_loss(batch=True)`."""
+    p = logits.softmax(1)
+    truth = torch.nn.functional.one_hot(target, CLASSES).movedim(-1, 1).to(p.dtype)
+    axes = (0, *range(2, logits.ndim))
+    dice = (2 * (p * truth).sum(axes) + 1e-5) / (p.sum(axes) + truth.sum(axes) + 1e-5)
+    return torch.nn.functional.cross_entropy(logits, target) + 1 - dice[1:].mean()
+
+
+def measure(features: Sequence[int], shape: tuple[int, ...], rounds: int) -> tuple[int, list[float]]:
+    """The number of parameters, and the seconds of a step: minidl, PyTorch."""
+    rng, dims = np.random.default_rng(0), len(shape) - 2
+    x = rng.standard_normal(shape).astype(np.float32)
+    y = rng.integers(0, CLASSES, (shape[0], *shape[2:]))
+    ours, theirs = UNet(1, CLASSES, features, dims=dims), TorchUNet(features, dims)
+    our_adam, their_adam = minidl.optim.Adam(ours.parameters()), torch.optim.Adam(theirs.parameters())
+
+    def our_step() -> None:
+        loss = F.dice_ce_loss(ours(minidl.from_numpy(x)), minidl.from_numpy(y), batch=True)
+        our_adam.zero_grad()
+        loss.backward()
+        our_adam.step()
+
+    def their_step() -> None:
+        loss = torch_loss(theirs(torch.from_numpy(x)), torch.from_numpy(y))
+        their_adam.zero_grad()
+        loss.backward()
+        their_adam.step()
+
+    return sum(p.numel() for p in ours.parameters()), minima(rounds, our_step, their_step)
+
+
+def main(threads: int, rounds: int) -> None:
+    """Print a row per network."""
+    header(threads)
+    widths = (40, 10, 8, 9, 5)
+    row(("network", "parameters", "minidl s", "PyTorch s", "ratio"), widths)
+    row([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])], widths)
+    for features, shape in NETS:
+        parameters, seconds = measure(features, shape, rounds)
+        name = f"{len(shape) - 2}-D, {'x'.join(map(str, shape))}, base {features[0]}"
+        row(
+            (name, f"{parameters:,}", *(f"{s:.3f}" for s in seconds), f"{seconds[0] / seconds[1]:.2f}"),
+            widths,
+        )

@@ -1,0 +1,1 @@
+"""Scripts that draw the figures: `python -m figures` redraws all, `python -m figures NAME` one."""

@@ -1,0 +1,218 @@
+"""Max-pooling: find where each window has its maximum, then gather there; and its inverse, which puts back.
+
+The search is array code without a gradient. The gather is a linear op whose adjoint is a scatter, so pooling has
+gradients of every order, and windows that share a maximum add up their cotangents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from minidl.autograd import Tensor
+from minidl.backend import array_module
+from minidl.nn.functional.checks import Sizes, batched, ntuple
+from minidl.nn.functional.conv import of_rank
+from minidl.nn.functional.windows import adaptive_size, adaptive_windows, pool_geometry, pool_positions
+from minidl.ops import linear, pointwise
+from minidl.ops.bands import Column, pick, runs
+
+Windows = tuple[int, list[tuple[slice, list[Column]]]]  # along one axis: how many, and their runs
+
+
+# ---- where the maximum is ----------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _sliding(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, outputs: int, name: str
+) -> Windows:
+    """The samples that each window sees; a tap in the padding looks at the nearest one of them instead."""
+    index = np.arange(outputs)[:, None] * stride - padding + np.arange(kernel) * dilation
+    inside = (index >= 0) & (index < size)
+    if not inside.any(1).all():
+        raise ValueError(
+            f"{name}: a window of kernel {kernel}, dilation {dilation} and padding {padding} misses all of the "
+            f"{size} samples"
+        )
+    first = np.where(inside, index, size).min(1, keepdims=True)
+    last = np.where(inside, index, -1).max(1, keepdims=True)
+    return outputs, runs(index.clip(first, last))
+
+
+@lru_cache(maxsize=256)
+def _adaptive(size: int, outputs: int) -> Windows:
+    return outputs, runs(adaptive_windows(size, outputs)[0])
+
+
+def _max_along(xp, value, place, windows: Windows, dim: int):
+    """(value, place) of the maximum in each window along one axis: the first of equals, the last NaN."""
+    count, runs_of_windows = windows
+    shape = (*value.shape[:dim], count, *value.shape[dim + 1 :])
+    best, where = xp.empty(shape, dtype=value.dtype), xp.empty(shape, dtype=place.dtype)
+    for rows, columns in runs_of_windows:
+        m, at = pick(xp, value, columns[0], dim), pick(xp, place, columns[0], dim)
+        for column in columns[1:]:
+            v, p = pick(xp, value, column, dim), pick(xp, place, column, dim)
+            better = v > m
+            if value.dtype.kind == "f":
+                better |= v != v
+            m, at = xp.maximum(m, v), at + (p - at) * better  # p where better, without a branch
+        here = (slice(None),) * dim + (rows,)
+        best[here], where[here] = m, at
+    return best, where
+
+
+def max_indices(x, windows: Sequence[Windows]):
+    """The flat index, in its (n, c) plane, of the maximum of x (N, C, *S) in each window.
+
+    One axis after the other, from the last to the first, so that the first of equals is the first in memory.
+    """
+    xp, size = array_module(x), x.shape[2:]
+    total = math.prod(size)
+    place = xp.arange(total, dtype=np.int32 if total < 2**31 else np.int64).reshape(1, 1, *size)
+    value = x
+    for i in reversed(range(len(size))):
+        value, place = _max_along(xp, value, place, windows[i], 2 + i)
+    return place.astype(np.int64)
+
+
+def _pooled(
+    input: Tensor, windows: Sequence[Windows], added: bool, return_indices: bool
+) -> Tensor | tuple[Tensor, Tensor]:
+    index = max_indices(input.array, windows)
+    planes, outputs = input.shape[:2], index.shape[2:]
+    flat = input.reshape(*planes, math.prod(input.shape[2:]))
+    y = linear.take_along(flat, index=index.reshape(*planes, math.prod(outputs)), dim=2)
+    y, where = y.reshape(*planes, *outputs), Tensor(index)
+    if added:
+        y, where = y.squeeze(0), where.squeeze(0)
+    return (y, where) if return_indices else y
+
+
+# ---- pooling -----------------------------------------------------------------------------------
+
+
+def max_pool_nd(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    rank: int,
+    name: str,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """y[n, c, q] = max_k x[n, c, stride·q + dilation·k - padding], where the padding holds -inf.
+
+    input (N, C, *S) or (C, *S); stride defaults to kernel_size. The first of equal maxima is chosen and takes the
+    gradient; a NaN is the maximum of its windows. With return_indices also the flat index of each maximum in its
+    (n, c) plane, for `max_unpool`.
+    """
+    input, added = batched(input, rank, name)
+    size = input.shape[2:]
+    kernel, stride, padding = pool_geometry(kernel_size, stride, padding, rank, name)
+    dilation = ntuple(dilation, rank, f"{name}: dilation", 1)
+    outputs = pool_positions(size, kernel, stride, padding, dilation, ceil_mode, name)
+    windows = [_sliding(*axis, name) for axis in zip(size, kernel, stride, padding, dilation, outputs)]
+    return _pooled(input, windows, added, return_indices)
+
+
+def adaptive_max_pool_nd(
+    input: Tensor,
+    output_size: int | Sequence[int | None] | None,
+    return_indices: bool = False,
+    *,
+    rank: int,
+    name: str,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """`max_pool` with windows that divide each axis into `output_size` parts (None: as many as there are samples).
+
+    Window q of Q covers the samples floor(q·S/Q) .. ceil((q + 1)·S/Q) - 1 of S.
+    """
+    input, added = batched(input, rank, name)
+    outputs = adaptive_size(output_size, input.shape[2:], name)
+    return _pooled(input, [_adaptive(*axis) for axis in zip(input.shape[2:], outputs)], added, return_indices)
+
+
+# ---- unpooling ---------------------------------------------------------------------------------
+
+
+def _unpooled_size(size, kernel, stride, padding, output_size, name):
+    """The asked-for size, if pooling could have made `size` of it; the smallest natural one by default."""
+    natural = tuple((n - 1) * s - 2 * p + k for n, k, s, p in zip(size, kernel, stride, padding))
+    if output_size is None:
+        return natural
+    wanted = tuple(int(n) for n in output_size)
+    if not len(size) <= len(wanted) <= len(size) + 2:
+        raise ValueError(f"{name}: output_size needs {len(size)} numbers, got {wanted}")
+    wanted = wanted[-len(size) :]
+    if any(not n - s < w < n + s for w, n, s in zip(wanted, natural, stride)):
+        raise ValueError(
+            f"{name}: output_size {wanted} must differ from {natural} by less than the stride {stride} "
+            f"for input {tuple(size)}"
+        )
+    return wanted
+
+
+def _last_of_equals(index, total: int):
+    """Where index (N, C, Q) names a place for the last time in its plane: there a value is not overwritten."""
+    xp = array_module(index)
+    rows = xp.arange(math.prod(index.shape[:2])).reshape(*index.shape[:2], 1)
+    flat = (rows * total + index).ravel()
+    turn = xp.arange(flat.size)
+    latest = xp.zeros(rows.size * total, dtype=turn.dtype)
+    xp.maximum.at(latest, flat, turn)
+    return (latest[flat] == turn).reshape(index.shape)
+
+
+def max_unpool_nd(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    output_size: Sequence[int] | None = None,
+    *,
+    rank: int,
+    name: str,
+) -> Tensor:
+    """Zeros, with each value of the input (N, C, *Q) or (C, *Q) at its flat index: what `max_pool` left, where it was.
+
+    `indices` is what `max_pool` returned under return_indices. The output has (Q - 1)·stride - 2·padding + kernel
+    samples per axis; `output_size` picks one of the other sizes that pooling maps to Q. Of several values for one
+    place the last stays, and it alone has a gradient.
+    """
+    input, added = batched(input, rank, name)
+    if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: indices must be a Tensor of integers, got {getattr(indices, 'dtype', indices)}"
+        )
+    index = indices.array[None] if added else indices.array
+    if index.shape != input.shape:
+        raise ValueError(f"{name}: input {input.shape} and indices {index.shape} must have one shape")
+    kernel, stride, padding = pool_geometry(kernel_size, stride, padding, rank, name)
+    size = _unpooled_size(input.shape[2:], kernel, stride, padding, output_size, name)
+    total, planes = math.prod(size), input.shape[:2]
+    if min(size) < 1:
+        raise ValueError(
+            f"{name}: the output would have size {size} (input {input.shape}, padding {padding})"
+        )
+    if index.size and not 0 <= int(index.min()) <= int(index.max()) < total:
+        raise IndexError(f"{name}: indices {index.min()} .. {index.max()} leave the output of size {size}")
+    index = index.reshape(*planes, math.prod(index.shape[2:]))
+    flat = pointwise.where(Tensor(_last_of_equals(index, total)), input.reshape(*index.shape), 0)
+    y = linear.put_along(flat, index=index, dim=2, size=total).reshape(*planes, *size)
+    return y.squeeze(0) if added else y
+
+
+max_pool1d, max_pool2d, max_pool3d = (of_rank(max_pool_nd, n, f"max_pool{n}d") for n in (1, 2, 3))
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = (
+    of_rank(adaptive_max_pool_nd, n, f"adaptive_max_pool{n}d") for n in (1, 2, 3)
+)
+max_unpool1d, max_unpool2d, max_unpool3d = (of_rank(max_unpool_nd, n, f"max_unpool{n}d") for n in (1, 2, 3))

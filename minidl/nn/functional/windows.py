@@ -1,0 +1,58 @@
+"""The geometry of pooling: how many windows there are along each axis, and what each of them sees."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl.kernels.windows import output_size
+from minidl.nn.functional.checks import ntuple
+
+
+def pool_geometry(kernel_size, stride, padding, rank, name):
+    """(kernel, stride, padding), one integer per axis; stride defaults to kernel_size."""
+    kernel = ntuple(kernel_size, rank, f"{name}: kernel_size", 1)
+    no_stride = stride is None or stride == () or stride == []
+    stride = kernel if no_stride else ntuple(stride, rank, f"{name}: stride", 1)
+    padding = ntuple(padding, rank, f"{name}: padding")
+    if any(2 * p > k for p, k in zip(padding, kernel)):
+        raise ValueError(f"{name}: padding {padding} must be at most half of kernel_size {kernel}")
+    return kernel, stride, padding
+
+
+def pool_positions(size, kernel, stride, padding, dilation, ceil_mode, name):
+    """The number of windows per axis; with ceil_mode also a last one that the input does not fill."""
+    padded = [n + 2 * p for n, p in zip(size, padding)]
+    if ceil_mode:
+        room = [n + s - 1 for n, s in zip(padded, stride)]
+        outputs = [
+            q - ((q - 1) * s >= n + p)  # it must start in the input or the left padding
+            for q, n, s, p in zip(output_size(room, kernel, stride, dilation), size, stride, padding)
+        ]
+    else:
+        outputs = output_size(padded, kernel, stride, dilation)
+    if min(outputs) < 1:
+        raise ValueError(
+            f"{name}: kernel {tuple(kernel)} with dilation {tuple(dilation)} is larger than the input "
+            f"{tuple(size)} with padding {tuple(padding)}"
+        )
+    return outputs
+
+
+def adaptive_size(wanted, size, name):
+    """The number of windows per axis; None stands for the number of samples."""
+    sizes = (wanted,) * len(size) if wanted is None or isinstance(wanted, int) else tuple(wanted)
+    sizes = tuple(n if q is None else q for q, n in zip(sizes, size)) if len(sizes) == len(size) else sizes
+    if 0 in size:
+        raise ValueError(f"{name}: the input has an axis of size 0: {tuple(size)}")
+    return ntuple(sizes, len(size), f"{name}: output_size")
+
+
+def adaptive_windows(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """(index, inside), each (outputs, T): window q covers floor(q·size/outputs) .. ceil((q + 1)·size/outputs) - 1.
+
+    A shorter window repeats its last sample, where `inside` is False.
+    """
+    q = np.arange(outputs)
+    start, end = q * size // outputs, -((q + 1) * -size // outputs)
+    index = start[:, None] + np.arange(max((end - start).max(initial=1), 1))
+    return np.minimum(index, end[:, None] - 1), index < end[:, None]

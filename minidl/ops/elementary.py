@@ -1,0 +1,174 @@
+"""More pointwise functions: logarithms, circular and hyperbolic, rounding, division with remainder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from minidl import backend
+from minidl.autograd import Op, Tensor
+from minidl.dtypes import result_type
+from minidl.ops import linear, logic
+from minidl.ops import pointwise as pw
+from minidl.ops.pointwise import pointwise, step, to_float
+
+Bound = bool | int | float | Tensor | None
+
+# ---- logarithms ----------------------------------------------------------------------------------
+
+
+@to_float(lambda g, x: g / (x * math.log(2)))
+def log2(xp, x):
+    return xp.log2(x)
+
+
+@to_float(lambda g, x: g / (x * math.log(10)))
+def log10(xp, x):
+    return xp.log10(x)
+
+
+# ---- circular and hyperbolic functions -----------------------------------------------------------
+
+
+@to_float(lambda g, y: g * (y * y + 1))
+def tan(xp, x):
+    return xp.tan(x)
+
+
+@to_float(lambda g, x: g * pw.rsqrt(1 - x * x))
+def asin(xp, x):
+    return xp.arcsin(x)
+
+
+@to_float(lambda g, x: -(g * pw.rsqrt(1 - x * x)))
+def acos(xp, x):
+    return xp.arccos(x)
+
+
+@to_float(lambda g, x: g / (x * x + 1))
+def atan(xp, x):
+    return xp.arctan(x)
+
+
+def _square_distance(a, b):
+    """a² + b², but 1 for the origin, where the angle's derivative is taken as 0."""
+    y = a * a + b * b
+    return pw.where(logic.eq(y, 0), 1.0, y)
+
+
+@to_float(lambda g, a, b: g * b / _square_distance(a, b), lambda g, a, b: -(g * a / _square_distance(a, b)))
+def atan2(xp, a, b):
+    """The angle of the point with ordinate a and abscissa b, in (-π, π]."""
+    return xp.arctan2(a, b)
+
+
+@to_float(lambda g, x: g * cosh(x))
+def sinh(xp, x):
+    return xp.sinh(x)
+
+
+@to_float(lambda g, x: g * sinh(x))
+def cosh(xp, x):
+    return xp.cosh(x)
+
+
+@to_float(lambda g, x: g * (pw.exp(-(x * x)) * (2 / math.sqrt(math.pi))))
+def erf(xp, x):
+    """2/√π ∫_0^x exp(-t²) dt."""
+    return backend.special(xp).erf(x).astype(x.dtype, copy=False)  # SciPy has none in float16
+
+
+# ---- rounding ------------------------------------------------------------------------------------
+
+
+def _rounding(name: str, forward_name: str) -> Op:
+    """A step function; integers are returned as they are."""
+
+    def forward(xp, x):
+        return getattr(xp, forward_name)(x) if x.dtype.kind == "f" else x.copy()
+
+    forward.__name__ = name
+    return pointwise(step, kinds="uif")(forward)
+
+
+floor, ceil, trunc = _rounding("floor", "floor"), _rounding("ceil", "ceil"), _rounding("trunc", "trunc")
+round = _rounding("round", "rint")  # halves go to the even neighbour
+
+
+# ---- division with remainder ---------------------------------------------------------------------
+
+
+def _dividing(forward: Callable) -> Callable:
+    """Refuses integer division by zero, for which arrays have no value."""
+
+    def checked(xp, a, b):
+        dtype = a.dtype if hasattr(a, "dtype") else b.dtype
+        if dtype.kind != "f" and xp.asarray(b == 0).any():
+            raise ZeroDivisionError(f"{forward.__name__}: integer division by zero")
+        return forward(xp, a, b)
+
+    checked.__name__, checked.__doc__ = forward.__name__, forward.__doc__
+    return checked
+
+
+@pointwise(kinds="uif")
+@_dividing
+def floor_divide(xp, a, b):
+    """⌊a / b⌋, the quotient that goes with `remainder`."""
+    return xp.floor_divide(a, b)
+
+
+@pointwise(lambda g: g, lambda g, a, b: -(g * floor_divide(a, b)), kinds="uif")
+@_dividing
+def remainder(xp, a, b):
+    """a - b ⌊a / b⌋, which has the sign of b, as Python's %."""
+    return xp.remainder(a, b)
+
+
+@pointwise(lambda g: g, lambda g, a, b: -(g * trunc(a / b)), kinds="uif")
+@_dividing
+def fmod(xp, a, b):
+    """a - b trunc(a / b), which has the sign of a, as C's %."""
+    return xp.fmod(a, b)
+
+
+# ---- compositions --------------------------------------------------------------------------------
+
+
+def reciprocal(input: Tensor) -> Tensor:
+    """1 / x."""
+    return pw.div(1, input)
+
+
+def square(input: Tensor) -> Tensor:
+    """x²."""
+    return input * input
+
+
+def clamp(input: Tensor, min: Bound = None, max: Bound = None) -> Tensor:
+    """x kept between min and max, each a number, a tensor or None (no bound): min(max(x, low), high)."""
+    bounds = [bound for bound in (min, max) if bound is not None]
+    if not bounds:
+        raise ValueError("clamp: expected min, max or both")
+    if any(isinstance(bound, Tensor) for bound in bounds):
+        y = input if min is None else pw.where(input < min, min, input)
+        return y if max is None else pw.where(y > max, max, y)
+    dtype = result_type(input, *bounds)
+    info = np.iinfo(dtype) if dtype.kind in "ui" else None
+    low = min if min is not None else info.min if info else -math.inf
+    high = max if max is not None else info.max if info else math.inf
+    return pw.clamp(linear.cast(input, dtype=dtype), low=low, high=high)
+
+
+def nan_to_num(
+    input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """NaN replaced by `nan`, ±∞ by `posinf` and `neginf` (by default the largest numbers of the dtype)."""
+    if input.dtype.kind != "f":
+        return input
+    info = np.finfo(input.dtype)
+    y = pw.where(logic.isnan(input), float(nan), input)
+    y = pw.where(logic.eq(input, math.inf), float(info.max if posinf is None else posinf), y)
+    return pw.where(logic.eq(input, -math.inf), float(info.min if neginf is None else neginf), y)
