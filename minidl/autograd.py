@@ -27,7 +27,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
 from types import MethodType
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -80,7 +80,13 @@ class enable_grad(set_grad_enabled):
 # ---- tensors -----------------------------------------------------------------------------------
 
 
-class Tensor:
+if TYPE_CHECKING:
+    from minidl.tensor_methods import TensorMethods  # their types; methods.py hangs them on at run time
+else:
+    TensorMethods = object
+
+
+class Tensor(TensorMethods):
     """An array that remembers how it was made. `minidl.tensor(...)` makes one from numbers.
 
     Operators and methods (`+`, `@`, `.sum()`, ...) are hung on this class in `minidl/tensor.py`.
@@ -191,7 +197,7 @@ class Node:
 
     __slots__ = ("op", "parents", "saved", "static")
 
-    def __init__(self, op: Op, parents: tuple, saved: dict[str, Any] | None, static: dict):
+    def __init__(self, op: Op, parents: tuple, saved: Any, static: dict):
         self.op = op
         self.parents = parents  # per input: a Node, a leaf Tensor, or None where no gradient is wanted
         self.saved = saved  # name -> Tensor, Like, or the output's array for "y"; None once freed
@@ -214,6 +220,11 @@ class _Vjp:
         names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
         arrays = {"y", *inputs, *(f"{name}_like" for name in inputs)}
         self.kept = [name for name in names if name in arrays]
+        self.sources = {  # name -> which input, and whether its shape, dtype and device are enough
+            name: (list(inputs).index(name.removesuffix("_like")), name.endswith("_like"))
+            for name in self.kept
+            if name != "y"
+        }
         self.static = [name for name in names if name not in arrays]
         self.takes_all_static = len(names) < len(parameters)
 
@@ -249,17 +260,22 @@ class Op:
 
     def __call__(self, *inputs: Any, **static: Any) -> Tensor:
         """Inputs are Tensors, or Python numbers where the forward takes them."""
-        arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-        xp = array_module(next((a for a in arrays if hasattr(a, "shape")), None))
+        arrays: list[Any] = []
+        parents: list[Node | Tensor | None] = []
+        xp, recorded = None, False  # one loop and no property look-ups: this runs for every op
+        for x in inputs:
+            if not isinstance(x, Tensor):
+                arrays.append(x)
+                parents.append(None)
+                continue
+            arrays.append(x.array)
+            parents.append(x.node or (x if x._requires_grad else None))
+            recorded = recorded or parents[-1] is not None
+            xp = xp or array_module(x.array)
         y = as_array(self.forward(xp, *arrays, **static), xp)
-        if not (_mode.recording and self.vjps):
+        if not (recorded and self.vjps and _mode.recording):
             return Tensor(y)
-        parents = tuple([
-            (x.node or x) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs
-        ])  # fmt: skip
-        if not any(parent is not None for parent in parents):
-            return Tensor(y)
-        return Tensor(y, node=Node(self, parents, self._keep(inputs, parents, y), static))
+        return Tensor(y, node=Node(self, tuple(parents), self._keep(inputs, parents, y), static))
 
     def __get__(self, instance: Tensor | None, owner: type | None = None) -> Any:
         """As an attribute of Tensor an op is a method."""
@@ -276,24 +292,19 @@ class Op:
             if vjp is not None:
                 yield k, vjp(g, node, k)
 
-    def _keep(self, inputs: Sequence, parents: tuple, y: Array) -> dict[str, Any]:
+    def _keep(self, inputs: Sequence, parents: Sequence, y: Array) -> dict[str, Any]:
         """What is asked for by the vjps of those inputs that want a gradient."""
         kept: dict[str, Any] = {}
         for k, parent in enumerate(parents):
             vjp = self.vjp(k) if parent is not None else None
             for name in vjp.kept if vjp else ():
-                if name not in kept:
-                    kept[name] = self._named(name, inputs, y)
+                if name == "y":
+                    kept[name] = y
+                elif name not in kept:
+                    position, like = vjp.sources[name]
+                    x: Any = inputs if self.variadic else inputs[position]
+                    kept[name] = x if not like else tuple(map(_like, x)) if self.variadic else _like(x)
         return kept
-
-    def _named(self, name: str, inputs: Sequence, y: Array) -> Any:
-        if name == "y":
-            return y
-        source, wants_like = name.removesuffix("_like"), name.endswith("_like")
-        x = inputs if self.variadic else inputs[self.inputs.index(source)]
-        if not wants_like:
-            return x
-        return tuple(map(_like, x)) if self.variadic else _like(x)
 
     def __repr__(self) -> str:
         return f"<op {self.name} ({self.law})>"
@@ -356,7 +367,7 @@ def _cotangents(
     arrived: dict[Any, Tensor] = {}  # Node or leaf Tensor -> sum of what has arrived
 
     def arrive(place: Any, g: Tensor) -> None:
-        arrived[place] = arrived[place] + g if place in arrived else g  # type: ignore[operator]
+        arrived[place] = arrived[place] + g if place in arrived else g
 
     for output, gradient in zip(outputs, gradients, strict=True):
         arrive(output.node or output, _initial_cotangent(output, gradient))
@@ -398,7 +409,7 @@ def _initial_cotangent(output: Tensor, gradient: Tensor | None) -> Tensor:
         return Tensor(array_module(output.array).ones_like(output.array))
     if gradient.shape != output.shape:
         raise ValueError(f"backward: gradient has shape {gradient.shape}, the tensor has {output.shape}")
-    return gradient if gradient.dtype == output.dtype else gradient.to(output.dtype)  # type: ignore[attr-defined]
+    return gradient if gradient.dtype == output.dtype else gradient.to(output.dtype)
 
 
 def backward(

@@ -10,10 +10,11 @@ same numbers as a run on the CPU.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def special(xp: ModuleType) -> Any:
 # ---- devices -----------------------------------------------------------------------------------
 
 
-class device(NamedTuple):
+@dataclass(frozen=True)
+class device:
     """A place where arrays live: `device("cpu")` or `device("cuda", 0)`; prints as "cpu" or "cuda:0"."""
 
     type: str

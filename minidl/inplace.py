@@ -59,8 +59,8 @@ def _filled(self: Tensor, value: Any) -> Tensor:
     )
 
 
-add_ = _in_place("add_", lambda a, b, alpha=1: pw.add(a, b if alpha == 1 else pw.mul(b, alpha)))
-sub_ = _in_place("sub_", lambda a, b, alpha=1: pw.sub(a, b if alpha == 1 else pw.mul(b, alpha)))
+add_ = _in_place("add_", lambda a, b, alpha=1: pw.add(a, b if alpha == 1 else b * alpha))
+sub_ = _in_place("sub_", lambda a, b, alpha=1: pw.sub(a, b if alpha == 1 else b * alpha))
 mul_, div_ = _in_place("mul_", pw.mul), _in_place("div_", pw.div)
 copy_ = _in_place("copy_", lambda a, b: shaping.expand(b.to(a.device), a.shape), casts=True)
 fill_ = _in_place("fill_", _filled)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,7 @@ def _check_next_order(function, inputs, checked, cotangents, order, options):
         raise GradcheckError(f"one order up, inputs (x, cotangent): {error}") from None
 
 
-def gradgradcheck(function: Callable, inputs: Sequence[Tensor], order: int = 2, **options: float) -> bool:
+def gradgradcheck(function: Callable, inputs: Sequence[Tensor], order: int = 2, **options: Any) -> bool:
     """`gradcheck` up to the given order."""
     return gradcheck(function, inputs, order=order, **options)
 

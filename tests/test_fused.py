@@ -1,4 +1,4 @@
-"""Fused ops: each equals its composition, in values and in gradients of every order; and so do its kernels."""
+"""Fused ops: each equals its composition in values and in gradients of every order; so do its kernels."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def test_gradients_of_the_second_order(op, options):
 
 
 def test_a_weight_that_also_made_the_input_gets_both_parts():
-    """With create_graph the derivative goes through the composition, and must not follow the way from w to x."""
+    """With create_graph the derivative goes through the composition, and must not follow the way from w to
+    x.
+    """
     x, w, b = draw((2, 3, 4))
     run = lambda w: norm_leaky_relu(x * w.reshape(1, 3, 1), w, b, per_sample=True, eps=1e-2, slope=0.1)
     assert gradcheck(run, [w], order=2)

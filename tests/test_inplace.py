@@ -81,6 +81,7 @@ def test_every_method():
     memory = x.array
     x.fill_(3).add_(1).mul_(minidl.tensor([1.0, 2.0, 3.0])).sub_(tensor([2]), alpha=2).div_(2)
     assert x.tolist() == [0, 2, 4] and x.array is memory
+    assert x.add_(1, alpha=-2).tolist() == [-2, 0, 2]
     assert x.copy_(tensor([7])).tolist() == [7, 7, 7] and x.zero_().tolist() == [0, 0, 0]
     n = minidl.zeros(2, dtype=minidl.int64)
     assert n.copy_(tensor([1.7, -1.7])).tolist() == [1, -1]

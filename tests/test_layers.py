@@ -29,7 +29,11 @@ def name_of(path):
 
 def imports(path):
     """Every module that a file imports, also inside functions; `from minidl import nn` names minidl.nn."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []  # types may point upwards: nothing is imported when the program runs
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -84,3 +88,10 @@ def test_importing_minidl_loads_numpy_only():
     program = f"import minidl, sys; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_the_types_of_methods_are_those_that_tensors_have():
+    stub = ast.parse((PACKAGE / "tensor_methods.pyi").read_text())
+    (methods,) = (node for node in stub.body if isinstance(node, ast.ClassDef))
+    declared = {node.name for node in methods.body if isinstance(node, ast.FunctionDef)}
+    assert declared == set(minidl.methods._METHODS)

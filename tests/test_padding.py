@@ -1,4 +1,4 @@
-"""Padding, patches and pixel blocks, against PyTorch where it is installed and against numbers written down."""
+"""Padding, patches and pixel blocks, against PyTorch and against numbers written down."""
 
 from __future__ import annotations
 

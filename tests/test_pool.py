@@ -389,8 +389,8 @@ def test_modules_are_their_functions(rank):
 def test_modules_print_as_in_pytorch():
     torch = pytest.importorskip("torch")
     for name, args in [
-        ("MaxPool2d", (2,)), ("AvgPool3d", (3, 2, 1)), ("LPPool1d", (2, 3)), ("AdaptiveAvgPool2d", ((1, None),)),
-        ("AdaptiveMaxPool1d", (3,)),
+        ("MaxPool2d", (2,)), ("AvgPool3d", (3, 2, 1)), ("LPPool1d", (2, 3)), ("AdaptiveMaxPool1d", (3,)),
+        ("AdaptiveAvgPool2d", ((1, None),)),
     ]:  # fmt: skip
         assert repr(getattr(nn, name)(*args)) == repr(getattr(torch.nn, name)(*args))
 

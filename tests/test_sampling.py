@@ -53,7 +53,7 @@ def test_volumes_equal_pytorch(mode, padding, align):
 
 @each_case
 def test_points_on_samples_and_borders_equal_pytorch(mode, padding, align):
-    """The derivative jumps there, and the side must be PyTorch's: multiples of a quarter sample, ends included."""
+    """The derivative jumps there, and the side must be PyTorch's: quarters of a sample, ends included."""
     axis = np.arange(-8, 9) / 4
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)[None]
     assert_same(normal(1, 2, 4, 4), grid, 1, mode, padding, align)

@@ -37,6 +37,7 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -244,7 +245,7 @@ class _Plan:
         self.taps = list(product(*runs))  # for each product a slice of taps per ungathered axis
         self.blocks = [self.block(n, q) for n, q in self.cut(N, threads)]
 
-    of = classmethod(lru_cache(maxsize=256)(lambda cls, *key: cls(*key)))
+    of: Any = classmethod(lru_cache(maxsize=256)(lambda cls, *key: cls(*key)))  # type: ignore[arg-type]
 
     def rows(self, w, taps):
         """The weights (G, O, C, *K) of one product: (G, O, *ungathered taps, C, *gathered taps)."""

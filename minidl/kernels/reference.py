@@ -1,7 +1,7 @@
 """The kernels in their clearest form. The convolution trio: one loop over kernel taps, one product a tap.
 
-Works on NumPy and CuPy arrays alike. It is the oracle for the fast kernels, and the lesson: the three functions
-are one loop in which x, w and u trade places. Shapes and formula: `minidl/ops/bilinear.py`.
+Works on NumPy and CuPy arrays alike. It is the oracle for the fast kernels, and the lesson: the three
+functions are one loop in which x, w and u trade places. Shapes and formula: `minidl/ops/bilinear.py`.
 """
 
 from __future__ import annotations

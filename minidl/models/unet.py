@@ -12,6 +12,7 @@ which still know where the edges are: that is what the U-Net adds to an encoder-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import minidl
 from minidl import nn
@@ -19,7 +20,7 @@ from minidl.autograd import Tensor
 from minidl.nn import functional as F
 
 
-def _of_rank(name: str, dims: int) -> type[nn.Module]:
+def _of_rank(name: str, dims: int) -> Any:
     """The 1-D, 2-D or 3-D class of a layer: "Conv" of rank 2 is `nn.Conv2d`."""
     if dims not in (1, 2, 3):
         raise ValueError(f"UNet: dims must be 1, 2 or 3, got {dims}")
@@ -112,7 +113,9 @@ class UNet(nn.Module):
             if value not in known:
                 raise ValueError(f"UNet: {name} must be one of {known}, got {value!r}")
         self.dims, self.valid, self.up = dims, padding == "valid", up
-        self._block = dict(dims=dims, padding=int(not self.valid), norm=norm, slope=SLOPES[activation])
+        self._block: dict[str, Any] = dict(
+            dims=dims, padding=int(not self.valid), norm=norm, slope=SLOPES[activation]
+        )
         widths = [(f, f) if isinstance(f, int) else tuple(f) for f in features]
 
         self.encoder = nn.ModuleList()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from minidl.autograd import Tensor
 from minidl.nn.functional.checks import Sizes, ntuple
@@ -36,7 +37,9 @@ class _ConvNd(Module):
             )
         self.kernel_size = ntuple(kernel_size, self.rank, f"{name}: kernel_size", 1)
         self.stride = ntuple(stride, self.rank, f"{name}: stride", 1)
-        self.padding = padding if isinstance(padding, str) else ntuple(padding, self.rank, f"{name}: padding")
+        self.padding: Any = (
+            padding if isinstance(padding, str) else ntuple(padding, self.rank, f"{name}: padding")
+        )
         self.dilation = ntuple(dilation, self.rank, f"{name}: dilation", 1)
         self.weight = Parameter(zeros(*self._weight_channels(), *self.kernel_size))
         self.register_parameter("bias", Parameter(zeros(out_channels)) if bias else None)

@@ -240,8 +240,8 @@ class Sequential(Module):
         return len(self._modules)
 
     def __getitem__(self, index: int | slice) -> Module:
-        modules = list(self._modules.values())[index]
-        return Sequential(*modules) if isinstance(index, slice) else modules
+        modules = list(self._modules.values())
+        return Sequential(*modules[index]) if isinstance(index, slice) else modules[index]
 
 
 class ModuleList(Module):

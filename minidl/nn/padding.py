@@ -11,7 +11,7 @@ from minidl.nn.module import Module
 
 
 class _Pad(Module):
-    """`pad` by one number at every end of the spatial axes, or by (before, after) for each, the last axis first."""
+    """`pad` by one number everywhere, or by (before, after) of each spatial axis, the last one first."""
 
     rank: int
     mode = "constant"

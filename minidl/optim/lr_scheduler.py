@@ -40,7 +40,7 @@ class LambdaLR(LRScheduler):
     """The initial rate times a function of the epoch."""
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]):
-        self.factor = lr_lambda  # type: ignore[method-assign]
+        self.factor = lr_lambda  # type: ignore[method-assign, assignment]
         super().__init__(optimizer)
 
 

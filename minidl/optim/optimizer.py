@@ -14,7 +14,7 @@ class Optimizer:
     """Holds parameters in groups with their own options; `step` moves them against their gradients."""
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], **defaults: Any):
-        groups = list(params)
+        groups: list[Any] = list(params)
         if not groups:
             raise ValueError(f"{type(self).__name__}: got no parameters")
         if not isinstance(groups[0], dict):

@@ -53,7 +53,8 @@ class Config:
             values = json.loads(path.read_text())
             if not isinstance(values, dict) or set(values) != {f.name for f in fields(cls)}:
                 raise ValueError("the keys are not those of a configuration")
-            config = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            config = cls(**converted)
             config._check()
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{path} is not a readable configuration: {error}") from error

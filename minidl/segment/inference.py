@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,8 @@ def sliding_window(network: Network, image: np.ndarray, patch: tuple[int, ...]) 
     padded = [max(n, p) for n, p in zip(size, patch)]
     image = crop(image, [-m for m in margin], padded)
     weight = gaussian_window(patch)
-    total, weights = None, np.zeros(padded, np.float32)
+    total: Any = None
+    weights = np.zeros(padded, np.float32)
     windows = list(product(*(window_starts(n, p) for n, p in zip(padded, patch))))
     for first in range(0, len(windows), AT_ONCE):
         batch = windows[first : first + AT_ONCE]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -99,10 +100,10 @@ class Sampler:
 def crop(array: np.ndarray, starts: Sequence[int], size: Sequence[int]) -> np.ndarray:
     """The box of that size at `starts` of the last axes; what lies outside the array is 0."""
     lead = array.ndim - len(size)
-    inside = [slice(max(a, 0), min(a + p, n)) for a, p, n in zip(starts, size, array.shape[lead:])]
+    inside: Any = [slice(max(a, 0), min(a + p, n)) for a, p, n in zip(starts, size, array.shape[lead:])]
     if all(part.stop - part.start == p for part, p in zip(inside, size)):
         return array[(..., *inside)]
     box = np.zeros((*array.shape[:lead], *size), array.dtype)
-    place = [slice(part.start - a, part.stop - a) for part, a in zip(inside, starts)]
+    place: Any = [slice(part.start - a, part.stop - a) for part, a in zip(inside, starts)]
     box[(..., *place)] = array[(..., *inside)]
     return box

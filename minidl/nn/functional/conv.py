@@ -75,13 +75,13 @@ def conv_nd(
         )
     if out % groups:
         raise ValueError(f"{name}: {out} output channels do not divide into {groups} groups {shapes}")
-    input, padding = _pad(input, padding, kernel, stride, dilation, rank, name)
-    if any(n + 2 * p < d * (k - 1) + 1 for n, p, k, d in zip(input.shape[2:], padding, kernel, dilation)):
+    input, margin = _pad(input, padding, kernel, stride, dilation, rank, name)
+    if any(n + 2 * p < d * (k - 1) + 1 for n, p, k, d in zip(input.shape[2:], margin, kernel, dilation)):
         raise ValueError(
             f"{name}: kernel {kernel} with dilation {dilation} is larger than the input "
-            f"{input.shape[2:]} with padding {padding}"
+            f"{input.shape[2:]} with padding {margin}"
         )
-    y = bilinear.conv(input, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    y = bilinear.conv(input, weight, stride=stride, padding=margin, dilation=dilation, groups=groups)
     y = _add_bias(y, bias, out, name)
     return y.squeeze(0) if added else y
 

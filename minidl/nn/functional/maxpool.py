@@ -1,7 +1,7 @@
-"""Max-pooling: find where each window has its maximum, then gather there; and its inverse, which puts back.
+"""Max-pooling: find where each window has its maximum, then gather there; and the inverse, which puts back.
 
-The search is array code without a gradient. The gather is a linear op whose adjoint is a scatter, so pooling has
-gradients of every order, and windows that share a maximum add up their cotangents.
+The search is array code without a gradient. The gather is a linear op whose adjoint is a scatter, so pooling
+has gradients of every order, and windows that share a maximum add up their cotangents.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def _sliding(
     inside = (index >= 0) & (index < size)
     if not inside.any(1).all():
         raise ValueError(
-            f"{name}: a window of kernel {kernel}, dilation {dilation} and padding {padding} misses all of the "
-            f"{size} samples"
+            f"{name}: a window of kernel {kernel}, dilation {dilation} and padding {padding} misses "
+            f"all of the {size} samples"
         )
     first = np.where(inside, index, size).min(1, keepdims=True)
     last = np.where(inside, index, -1).max(1, keepdims=True)
@@ -110,16 +110,16 @@ def max_pool_nd(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """y[n, c, q] = max_k x[n, c, stride·q + dilation·k - padding], where the padding holds -inf.
 
-    input (N, C, *S) or (C, *S); stride defaults to kernel_size. The first of equal maxima is chosen and takes the
-    gradient; a NaN is the maximum of its windows. With return_indices also the flat index of each maximum in its
-    (n, c) plane, for `max_unpool`.
+    input (N, C, *S) or (C, *S); stride defaults to kernel_size. The first of equal maxima is chosen and takes
+    the gradient; a NaN is the maximum of its windows. With return_indices also the flat index of each
+    maximum in its (n, c) plane, for `max_unpool`.
     """
     input, added = batched(input, rank, name)
     size = input.shape[2:]
-    kernel, stride, padding = pool_geometry(kernel_size, stride, padding, rank, name)
-    dilation = ntuple(dilation, rank, f"{name}: dilation", 1)
-    outputs = pool_positions(size, kernel, stride, padding, dilation, ceil_mode, name)
-    windows = [_sliding(*axis, name) for axis in zip(size, kernel, stride, padding, dilation, outputs)]
+    gaps = ntuple(dilation, rank, f"{name}: dilation", 1)
+    geometry = (*pool_geometry(kernel_size, stride, padding, rank, name), gaps)
+    outputs = pool_positions(size, *geometry, ceil_mode, name)
+    windows = [_sliding(*axis, name) for axis in zip(size, *geometry, outputs)]
     return _pooled(input, windows, added, return_indices)
 
 
@@ -131,9 +131,10 @@ def adaptive_max_pool_nd(
     rank: int,
     name: str,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """`max_pool` with windows that divide each axis into `output_size` parts (None: as many as there are samples).
+    """The maxima of windows that divide each axis into `output_size` parts.
 
-    Window q of Q covers the samples floor(q·S/Q) .. ceil((q + 1)·S/Q) - 1 of S.
+    Window q of Q covers the samples floor(q·S/Q) .. ceil((q + 1)·S/Q) - 1 of S; None stands for Q = S. The
+    rest is as in `max_pool`.
     """
     input, added = batched(input, rank, name)
     outputs = adaptive_size(output_size, input.shape[2:], name)
@@ -144,7 +145,7 @@ def adaptive_max_pool_nd(
 
 
 def _unpooled_size(size, kernel, stride, padding, output_size, name):
-    """The asked-for size, if pooling could have made `size` of it; the smallest natural one by default."""
+    """output_size, if pooling makes `size` of it; by default the size that the windows just cover."""
     natural = tuple((n - 1) * s - 2 * p + k for n, k, s, p in zip(size, kernel, stride, padding))
     if output_size is None:
         return natural
@@ -161,11 +162,11 @@ def _unpooled_size(size, kernel, stride, padding, output_size, name):
 
 
 def _last_of_equals(index, total: int):
-    """Where index (N, C, Q) names a place for the last time in its plane: there a value is not overwritten."""
+    """Where index (N, C, Q) names a place for the last time in its plane: that value stays."""
     xp = array_module(index)
     rows = xp.arange(math.prod(index.shape[:2])).reshape(*index.shape[:2], 1)
     flat = (rows * total + index).ravel()
-    turn = xp.arange(flat.size)
+    turn = xp.arange(flat.size, dtype=np.uint64)  # a GPU has no atomic maximum of int64
     latest = xp.zeros(rows.size * total, dtype=turn.dtype)
     xp.maximum.at(latest, flat, turn)
     return (latest[flat] == turn).reshape(index.shape)
@@ -182,22 +183,21 @@ def max_unpool_nd(
     rank: int,
     name: str,
 ) -> Tensor:
-    """Zeros, with each value of the input (N, C, *Q) or (C, *Q) at its flat index: what `max_pool` left, where it was.
+    """What `max_pool` left, put back where it was: zeros, with each value of the input at its flat index.
 
-    `indices` is what `max_pool` returned under return_indices. The output has (Q - 1)·stride - 2·padding + kernel
-    samples per axis; `output_size` picks one of the other sizes that pooling maps to Q. Of several values for one
-    place the last stays, and it alone has a gradient.
+    input (N, C, *Q) or (C, *Q); `indices` is what `max_pool` returned under return_indices. The output has
+    (Q - 1)·stride - 2·padding + kernel samples per axis; `output_size` picks one of the other sizes that
+    pooling maps to Q. Of several values for one place the last stays, and it alone has a gradient.
     """
     input, added = batched(input, rank, name)
     if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
-        raise TypeError(
-            f"{name}: indices must be a Tensor of integers, got {getattr(indices, 'dtype', indices)}"
-        )
+        found = getattr(indices, "dtype", type(indices).__name__)
+        raise TypeError(f"{name}: indices must be a Tensor of integers, got {found}")
     index = indices.array[None] if added else indices.array
     if index.shape != input.shape:
         raise ValueError(f"{name}: input {input.shape} and indices {index.shape} must have one shape")
-    kernel, stride, padding = pool_geometry(kernel_size, stride, padding, rank, name)
-    size = _unpooled_size(input.shape[2:], kernel, stride, padding, output_size, name)
+    geometry = pool_geometry(kernel_size, stride, padding, rank, name)
+    size = _unpooled_size(input.shape[2:], *geometry, output_size, name)
     total, planes = math.prod(size), input.shape[:2]
     if min(size) < 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Padding, by PyTorch's name and order: zeros are a linear op; mirrored, repeated and wrapped samples a gather."""
+"""Padding, by PyTorch's name and order: with a number, or with mirrored, repeated or wrapped samples."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def pad(
     mode: str = "constant",
     value: float | None = None,
 ) -> Tensor:
-    """The input with `pad` = (before, after) of its last axis, (before, after) of the one before it, and so on.
+    """The input with samples added around it; pad = (before, after) of its last axis, of the one before, ...
 
-    Negative numbers crop. mode "constant" fills with `value` (0 by default) and takes any axes. "reflect" mirrors at
-    the border samples, "replicate" repeats them, "circular" wraps around: these pad the axes *S of (N, C, *S) or
-    (C, *S); reflect by less than the axis, circular by at most the axis.
+    Negative numbers crop. mode "constant" adds `value` (0 by default) along any axes. "reflect" mirrors at
+    the border samples, "replicate" repeats them, "circular" wraps around: these pad the axes *S of
+    (N, C, *S) or (C, *S), reflect by less than the axis, circular by at most the axis.
     """
     if not isinstance(input, Tensor):
         raise TypeError(f"pad: input must be a Tensor, got {type(input).__name__}")
@@ -88,7 +88,8 @@ def _check_samples(input: Tensor, widths: tuple, sizes: tuple, mode: str, rank: 
     """Enough samples along each padded axis for the mode, and an axis of channels before them."""
     if rank and input.ndim not in (rank + 1, rank + 2):
         raise ValueError(
-            f"pad: {2 * rank} numbers and mode {mode!r} need {rank + 1} or {rank + 2} axes, got shape {input.shape}"
+            f"pad: {2 * rank} numbers in mode {mode!r} need {rank + 1} or {rank + 2} axes, "
+            f"got shape {input.shape}"
         )
     for n, padded, (a, b) in zip(input.shape, sizes, widths):
         most = {"reflect": n - 1, "circular": n, "replicate": max(a, b)}[mode]

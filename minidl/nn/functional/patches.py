@@ -13,20 +13,20 @@ from minidl.ops import linear
 # ---- sliding patches ---------------------------------------------------------------------------
 
 
-def _geometry(name: str, sizes: Sequence, dilation: Sizes, padding: Sizes, stride: Sizes) -> tuple:
-    """(rank, kernel, geometry for unfold, widths to pad): as many axes as `sizes` name, 2 for plain integers.
+def _rank(*sizes: Sizes) -> int:
+    """As many axes as a sequence names; 2 where all sizes are plain integers."""
+    return next((len(size) for size in sizes if not isinstance(size, int)), 2)
 
-    sizes: kernel_size first.
-    """
-    rank = next((len(s) for s in sizes if not isinstance(s, int)), 2)
-    kernel = ntuple(sizes[0], rank, f"{name}: kernel_size", 1)
+
+def _geometry(name: str, rank: int, kernel: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes) -> tuple:
+    """(the static arguments of `linear.unfold`, the widths of the padding)."""
     geometry = dict(
-        kernel=kernel,
+        kernel=ntuple(kernel, rank, f"{name}: kernel_size", 1),
         stride=ntuple(stride, rank, f"{name}: stride", 1),
         dilation=ntuple(dilation, rank, f"{name}: dilation", 1),
     )
     padding = ntuple(padding, rank, f"{name}: padding")
-    return rank, kernel, geometry, ((0, 0), (0, 0), *((p, p) for p in padding))
+    return geometry, ((0, 0), (0, 0), *((p, p) for p in padding))
 
 
 def _places(name: str, size: Sequence[int], geometry: dict, widths: tuple) -> list[int]:
@@ -35,8 +35,8 @@ def _places(name: str, size: Sequence[int], geometry: dict, widths: tuple) -> li
     outputs = positions(padded, **geometry)
     if min(outputs) < 1:
         raise ValueError(
-            f"{name}: kernel {geometry['kernel']} with dilation {geometry['dilation']} is larger than the size "
-            f"{tuple(size)}, {tuple(padded)} with padding"
+            f"{name}: kernel {geometry['kernel']} with dilation {geometry['dilation']} is larger than "
+            f"the size {tuple(size)}, {tuple(padded)} with padding"
         )
     return outputs
 
@@ -46,15 +46,16 @@ def unfold(
 ) -> Tensor:
     """Each window of the input as a column: (N, C, *S) -> (N, C·ΠK, L), or (C, *S) -> (C·ΠK, L).
 
-    y[n, (c, k), q] = x[n, c, stride·q + dilation·k - padding], zero in the padding; L counts the window positions q.
-    kernel_size names the axes: one integer is 2-D, a sequence 1-D, 2-D or 3-D.
+    y[n, (c, k), q] = x[n, c, stride·q + dilation·k - padding], zero in the padding; L counts the positions q.
+    kernel_size says how many axes there are: one integer is 2-D, a sequence 1-D, 2-D or 3-D.
     """
-    rank, kernel, geometry, widths = _geometry("unfold", [kernel_size], dilation, padding, stride)
+    rank = _rank(kernel_size)
+    geometry, widths = _geometry("unfold", rank, kernel_size, dilation, padding, stride)
     input, added = batched(input, rank, "unfold")
     outputs = _places("unfold", input.shape[2:], geometry, widths)
     windows = linear.unfold(linear.pad(input, widths=widths), **geometry)
     n, channels = input.shape[:2]
-    y = windows.reshape(n, channels * math.prod(kernel), math.prod(outputs))
+    y = windows.reshape(n, channels * math.prod(geometry["kernel"]), math.prod(outputs))
     return y.squeeze(0) if added else y
 
 
@@ -66,22 +67,24 @@ def fold(
     padding: Sizes = 0,
     stride: Sizes = 1,
 ) -> Tensor:
-    """The adjoint of `unfold`: columns (N, C·ΠK, L) or (C·ΠK, L) added back where they came from, (N, C, *output_size).
+    """The adjoint of `unfold`, (N, C·ΠK, L) -> (N, C, *output_size): columns added back where they came from.
 
-    fold(unfold(x)) multiplies each sample by the number of windows that see it. output_size and kernel_size name the
-    axes: integers are 2-D, a sequence 1-D, 2-D or 3-D.
+    fold(unfold(x)) multiplies each sample by the number of windows that see it. The input may be (C·ΠK, L).
+    output_size and kernel_size say how many axes there are: integers are 2-D, a sequence 1-D, 2-D or 3-D.
     """
-    rank, kernel, geometry, widths = _geometry("fold", [kernel_size, output_size], dilation, padding, stride)
+    rank = _rank(kernel_size, output_size)
+    geometry, widths = _geometry("fold", rank, kernel_size, dilation, padding, stride)
     size = ntuple(output_size, rank, "fold: output_size", 1)
     input, added = batched(input, 1, "fold")
     outputs = _places("fold", size, geometry, widths)
-    n, rows, columns = input.shape
-    if rows % math.prod(kernel) or columns != math.prod(outputs):
+    (n, rows, columns), kernel = input.shape, geometry["kernel"]
+    taps, count = math.prod(kernel), math.prod(outputs)
+    if rows % taps or columns != count:
         raise ValueError(
-            f"fold: expected (N, C * {math.prod(kernel)}, {math.prod(outputs)}) for output_size {size} and "
+            f"fold: expected input (N, C * {taps}, {count}) for output_size {size}, padding {padding} and "
             f"{geometry}, got {input.shape}"
         )
-    windows = input.reshape(n, rows // math.prod(kernel), *kernel, *outputs)
+    windows = input.reshape(n, rows // taps, *kernel, *outputs)
     padded = tuple(s + a + b for s, (a, b) in zip(size, widths[2:]))
     y = linear.fold(windows, size=padded, **geometry)
     y = linear.pad(y, widths=tuple((-a, -b) for a, b in widths))
@@ -101,21 +104,19 @@ def _check_blocks(name: str, input: Tensor, factor: int) -> None:
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """Groups of r² channels become blocks of r x r pixels: (*, C·r², H, W) -> (*, C, H·r, W·r).
 
-    y[c, r·i + a, r·j + b] = x[c·r² + r·a + b, i, j]: up-sampling whose weights a convolution before it learns.
+    y[c, r·i + a, r·j + b] = x[c·r² + r·a + b, i, j]: up-sampling that a convolution before it can learn.
     """
     r = upscale_factor
     _check_blocks("pixel_shuffle", input, r)
     *lead, channels, h, w = input.shape
     if channels % r**2:
-        raise ValueError(
-            f"pixel_shuffle: {channels} channels are not a multiple of {r}² (shape {input.shape})"
-        )
+        raise ValueError(f"pixel_shuffle: {channels} channels, not a multiple of {r}² (shape {input.shape})")
     blocks = input.reshape(math.prod(lead), channels // r**2, r, r, h, w)
     return blocks.permute(0, 1, 4, 2, 5, 3).reshape(*lead, channels // r**2, h * r, w * r)
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
-    """The inverse of `pixel_shuffle`: (*, C, H·r, W·r) -> (*, C·r², H, W), down-sampling that loses nothing."""
+    """The inverse of `pixel_shuffle`, (*, C, H·r, W·r) -> (*, C·r², H, W): it loses nothing."""
     r = downscale_factor
     _check_blocks("pixel_unshuffle", input, r)
     *lead, channels, h, w = input.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def average_bands(
     count_include_pad: bool,
     total: bool = False,
 ) -> Bands:
-    """The matrix of average pooling along one axis: 1/k (or 1, for the total) where the window covers the input."""
+    """The matrix of average pooling along one axis: 1/k, or 1 for the total, where a window has a sample."""
     start = np.arange(outputs)[:, None] * stride - padding
     index = start + np.arange(kernel)
     inside = (index >= 0) & (index < size)
@@ -63,15 +64,14 @@ def avg_pool_nd(
     input, added = batched(input, rank, name)
     floating(name, input)
     size = input.shape[2:]
-    kernel, stride, padding = pool_geometry(kernel_size, stride, padding, rank, name)
+    geometry = pool_geometry(kernel_size, stride, padding, rank, name)
     if divisor_override == 0:
         raise ValueError(f"{name}: divisor_override must not be zero")
-    outputs = pool_positions(size, kernel, stride, padding, (1,) * rank, ceil_mode, name)
-    total = divisor_override is not None
-    y = input
-    for i, axis in enumerate(zip(size, kernel, stride, padding, outputs)):
+    outputs = pool_positions(size, *geometry, (1,) * rank, ceil_mode, name)
+    y, total = input, divisor_override is not None
+    for i, axis in enumerate(zip(size, *geometry, outputs)):
         y = linear.resample(y, bands=average_bands(*axis, bool(count_include_pad), total), dim=2 + i)
-    if total:
+    if divisor_override is not None:
         y = y * (1 / divisor_override)
     return y.squeeze(0) if added else y
 
@@ -79,9 +79,10 @@ def avg_pool_nd(
 def adaptive_avg_pool_nd(
     input: Tensor, output_size: int | Sequence[int | None] | None, *, rank: int, name: str
 ) -> Tensor:
-    """The means over windows that divide each axis into `output_size` parts (None: as many as there are samples).
+    """The means over windows that divide each axis into `output_size` parts: (N, C, *S) -> (N, C, *Q).
 
-    Window q of Q covers the samples floor(q·S/Q) .. ceil((q + 1)·S/Q) - 1 of S. input (N, C, *S) or (C, *S).
+    The input may be (C, *S). Window q of Q covers the samples floor(q·S/Q) .. ceil((q + 1)·S/Q) - 1 of S;
+    None stands for Q = S.
     """
     input, added = batched(input, rank, name)
     floating(name, input)
@@ -106,15 +107,16 @@ def lp_pool_nd(
 ) -> Tensor:
     """y[n, c, q] = (Σ_k x[n, c, stride·q + k]^p)^(1/p) for p = norm_type.
 
-    input (N, C, *S) or (C, *S); p = 1 gives the sum, p = inf the maximum of |x|. The power is that of x, not of
-    |x|: an odd p can make a negative sum, whose root is NaN. The gradient of a window whose sum is 0 is 0.
+    input (N, C, *S) or (C, *S); p = 1 gives the sum, p = inf the maximum of |x|. The power is that of x, not
+    of |x|: an odd p can make a negative sum, whose root is NaN. A window whose sum is 0 has the gradient 0.
     """
     if norm_type == 0:
         raise ValueError(f"{name}: norm_type must not be zero")
     if math.isinf(norm_type):
         sign = math.copysign(1, norm_type)
         x = input.abs() * sign
-        return sign * max_pool_nd(x, kernel_size, stride, 0, 1, ceil_mode, rank=rank, name=name)
+        extreme: Any = max_pool_nd(x, kernel_size, stride, 0, 1, ceil_mode, rank=rank, name=name)
+        return extreme * sign
     mean = avg_pool_nd(input**norm_type, kernel_size, stride, 0, ceil_mode, rank=rank, name=name)
     total = mean * math.prod(ntuple(kernel_size, rank, f"{name}: kernel_size", 1))
     zero = total.detach() == 0

@@ -19,7 +19,7 @@ from minidl.ops import linear
 from minidl.ops.bands import Bands
 
 # ---- one matrix per axis -----------------------------------------------------------------------
-# Output i lies at the place `scale` · (i + 1/2) - 1/2 of the input: sample i is the centre of the cell [i, i + 1].
+# Sample i is the centre of the cell [i, i + 1], so output i lies at scale · (i + 1/2) - 1/2 in the input.
 # Under align_corners it lies at scale · i, where the scale maps the last output onto the last sample.
 
 
@@ -99,7 +99,7 @@ _KERNELS: dict[Callable, tuple[int, Callable]] = {_linear: (1, _triangle), _cubi
 
 
 def _antialiased(kind: Callable, size: int, outputs: int, scale: float, align_corners: bool) -> Bands:
-    """The kernel widened by the scale where that shrinks the image, so that every sample counts, as in Pillow."""
+    """The kernel widened by the scale where the image shrinks, so that every sample counts; as in Pillow."""
     reach, kernel = _KERNELS[kind]
     if align_corners:
         scale = (size - 1) / (outputs - 1) if outputs > 1 else 0.0
@@ -159,8 +159,9 @@ def interpolate(
     mode: "nearest", "nearest-exact" and "area" (means over cells) in any rank; "linear", "bilinear" and
     "trilinear", "cubic", "bicubic" and "tricubic" in 1, 2 and 3 dimensions. align_corners=True maps the
     centres of the corner samples onto each other; by default sample i covers [i, i + 1].
-    recompute_scale_factor=True takes the scale from the two sizes, not from scale_factor, where rounding makes
-    them differ. antialias=True widens the kernels of the linear and cubic modes where the image shrinks.
+    recompute_scale_factor=True takes the scale from the two sizes, not from scale_factor, where rounding
+    makes them differ. antialias=True widens the kernels of the linear and cubic modes where the image
+    shrinks.
     """
     if not isinstance(input, Tensor):
         raise TypeError(f"interpolate: input must be a Tensor, got {type(input).__name__}")
@@ -173,16 +174,17 @@ def interpolate(
     if _KINDS[mode][0] not in _KERNELS and (align_corners is not None or antialias):
         option = "antialias" if antialias else "align_corners"
         raise ValueError(
-            f"interpolate: {option} has a meaning only for the linear and cubic modes, not {mode!r}"
+            f"interpolate: {option} has a meaning only for the linear and cubic modes, not for {mode!r}"
         )
     if not mode.startswith("nearest"):
         floating("interpolate", input)
     outputs, scales = _outputs(input, size, scale_factor, mode == "area" or bool(recompute_scale_factor))
     if size is not None and recompute_scale_factor:
         raise ValueError(
-            "interpolate: recompute_scale_factor has a meaning only with scale_factor, not with size"
+            f"interpolate: recompute_scale_factor has a meaning with scale_factor, not with size {size}"
         )
-    options = (bool(align_corners), bool(antialias), np.float64 if input.dtype == np.float64 else np.float32)
+    precision = np.float64 if input.dtype == np.float64 else np.float32
+    options = (bool(align_corners), bool(antialias), precision)
     y = input
     for i in _cheapest_first(input.shape[2:], outputs):
         n, q, scale = input.shape[2 + i], outputs[i], scales[i]
@@ -199,8 +201,8 @@ def _outputs(
     rank = len(inputs)
     if (size is None) == (scale_factor is None):
         raise ValueError(f"interpolate: give either size or scale_factor, got {size} and {scale_factor}")
-    factors: list[float] | None = None
-    if size is not None:
+    factors: list[float] = []
+    if scale_factor is None:
         outputs = ntuple(size, rank, "interpolate: size", 1)
     else:
         factors = [scale_factor] * rank if isinstance(scale_factor, (int, float)) else list(scale_factor)
@@ -209,7 +211,7 @@ def _outputs(
         outputs = tuple(int(n * f) for n, f in zip(inputs, factors))
     if min(outputs) < 1 or 0 in inputs:
         raise ValueError(f"interpolate: cannot go from size {inputs} to {outputs}")
-    if factors is None or recompute:
+    if recompute or not factors:
         return outputs, [n / q for n, q in zip(inputs, outputs)]
     return outputs, [1 / f for f in factors]
 

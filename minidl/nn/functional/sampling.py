@@ -7,7 +7,8 @@ ordinary functions of the point, so both have gradients of every order.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from itertools import product
 
 import numpy as np
@@ -24,12 +25,7 @@ _PADDING_MODES = ("zeros", "border", "reflection")
 
 
 # ---- coordinates -------------------------------------------------------------------------------
-# One axis at a time: x holds positions in samples, from 0 to n - 1 for the centres of the first and the last one.
-
-
-def _moved(x: Tensor, to: Tensor, slope: Tensor | int) -> Tensor:
-    """`to`, known as an array, as a function of x with that slope."""
-    return to + (x - x.detach()) * slope
+# One axis at a time: x holds positions in samples, 0 for the centre of the first, n - 1 for that of the last.
 
 
 def _held(x: Tensor, n: int) -> Tensor:
@@ -38,18 +34,19 @@ def _held(x: Tensor, n: int) -> Tensor:
 
 
 def _mirrored(x: Tensor, n: int, align_corners: bool) -> Tensor:
-    """x reflected back and forth between the centres (align_corners) or the outer edges of the border samples."""
+    """x reflected between the outer edges of the border samples, or their centres (align_corners)."""
     low, span = (0.0, n - 1) if align_corners else (-0.5, n)
     if span == 0:
         return x * 0.0
     distance = x.detach() - low
-    outward = distance < 0
+    outside = distance < 0
     distance = distance.abs()
     flips = elementary.floor(distance / span)
     rest = distance - flips * span
     odd = elementary.remainder(flips, 2) == 1
-    slope = pointwise.where(odd, -1.0, 1.0) * pointwise.where(outward, -1.0, 1.0)
-    return _moved(x, pointwise.where(odd, span - rest, rest) + low, slope)
+    slope = pointwise.where(odd, -1.0, 1.0) * pointwise.where(outside, -1.0, 1.0)
+    mirrored = pointwise.where(odd, span - rest, rest) + low
+    return mirrored + (x - x.detach()) * slope
 
 
 def _inside(x: Tensor, n: int, padding_mode: str, align_corners: bool) -> Tensor:
@@ -69,12 +66,13 @@ def _positions(grid: Tensor, n: int, align_corners: bool) -> Tensor:
 # ---- what a point sees along one axis ----------------------------------------------------------
 
 
-def _taps(
-    x: Tensor, n: int, mode: str, padding_mode: str, align_corners: bool
-) -> list[tuple[Tensor, Tensor]]:
-    """The samples around x, each with its weight: (index, an integer in [0, n - 1]; weight)."""
+def _taps(x: Tensor, n: int, mode: str, inside: Callable) -> list[tuple[Tensor, Tensor]]:
+    """The samples around x, each with its weight: (index, an integer in [0, n - 1]; weight).
+
+    `inside` leads the point back to the image, in bicubic mode each of the samples around it.
+    """
     if mode != "bicubic":
-        x = _inside(x, n, padding_mode, align_corners)
+        x = inside(x)
     if mode == "nearest":
         nearest = elementary.round(x.detach())
         found = [(nearest, x * 0.0 + 1.0)]  # in all directions the derivative is 0
@@ -83,10 +81,7 @@ def _taps(
         t = x - low
         found = [(low, 1.0 - t), (low + 1.0, t)]
         if mode == "bicubic":
-            found = [
-                (_inside(low + float(k - 1), n, padding_mode, align_corners), weight)
-                for k, weight in enumerate(cubic_weights(t))
-            ]
+            found = [(inside(low + float(k)), weight) for k, weight in enumerate(cubic_weights(t), -1)]
     return [
         (at.clamp(0, n - 1).long(), pointwise.where((at >= 0) & (at < n), weight, 0.0))
         for at, weight in found
@@ -105,38 +100,31 @@ def grid_sample(
 ) -> Tensor:
     """The input read at the points of a grid: y[n, c, q] = x[n, c] at the place grid[n, q].
 
-    input (N, C, H, W) and grid (N, *Q, 2), or (N, C, D, H, W) and (N, *Q, 3), Q with as many axes as the image;
-    the result is (N, C, *Q). A point is (x, y) or (x, y, z), so its first number belongs to the last axis; -1 and
-    1 are the outer edges of the border samples, or their centres under align_corners=True.
+    input (N, C, H, W) and grid (N, *Q, 2), or (N, C, D, H, W) and (N, *Q, 3), Q with as many axes as the
+    image; the result is (N, C, *Q). A point is (x, y) or (x, y, z), so its first number belongs to the last
+    axis; -1 and 1 are the outer edges of the border samples, or their centres under align_corners=True.
 
-    mode: "bilinear" (which is trilinear in 3-D), "nearest", or "bicubic" (2-D only). padding_mode: "zeros" outside
-    the image, its "border" samples repeated, or its "reflection". NaN in the grid counts as -1.
+    mode: "bilinear" (which is trilinear in 3-D), "nearest", or "bicubic" (2-D only). padding_mode: "zeros"
+    outside the image, its "border" samples repeated, or its "reflection". NaN in the grid counts as -1.
     """
     same_dtype("grid_sample", input=input, grid=grid)
     _check_grid(input, grid, mode, padding_mode)
     size, places = input.shape[2:], grid.shape[1:-1]
     (n, c), q, total = input.shape[:2], math.prod(places), math.prod(size)
     points = widened(grid).reshape(n, q, len(size))
-    taps = [
-        _taps(
-            _positions(points[..., len(size) - 1 - i], s, bool(align_corners)),
-            s,
-            mode,
-            padding_mode,
-            bool(align_corners),
-        )
-        for i, s in enumerate(size)
-    ]
+    taps = []
+    for s, point in zip(size, reversed(points.unbind(-1))):
+        inside = partial(_inside, n=s, padding_mode=padding_mode, align_corners=bool(align_corners))
+        taps.append(_taps(_positions(point, s, bool(align_corners)), s, mode, inside))
     flat = widened(input).reshape(n, c, total)
-    y: Tensor | None = None
+    parts = []
     for corner in product(*taps):
         index, weight = corner[0]
         for s, (at, w) in zip(size[1:], corner[1:]):
             index, weight = index * s + at, weight * w
         seen = linear.take_along(flat, index=index.unsqueeze(1).expand(n, c, q).array, dim=2)
-        part = seen * weight.unsqueeze(1)
-        y = part if y is None else y + part
-    return y.to(input.dtype).reshape(n, c, *places)
+        parts.append(seen * weight.unsqueeze(1))
+    return reduce(pointwise.add, parts).to(input.dtype).reshape(n, c, *places)
 
 
 def _check_grid(input: Tensor, grid: Tensor, mode: str, padding_mode: str) -> None:
@@ -181,7 +169,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
 
 
 def _centres(n: int, align_corners: bool) -> np.ndarray:
-    """The coordinates of n samples: the whole axis is [-1, 1], or the centres of its border samples are -1 and 1."""
+    """The coordinates of n samples: -1 and 1 are the ends of the axis, or its first and last sample."""
     if align_corners:
         return np.linspace(-1, 1, n) if n > 1 else np.zeros(1)
     return (2 * np.arange(n) + 1) / n - 1

@@ -16,6 +16,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minidl.autograd import Tensor
 from minidl.backend import array_module
 from minidl.nn.functional.checks import floating, same_device, widened
@@ -90,7 +92,7 @@ def _from_labels(
 ) -> tuple[Tensor, Tensor | None]:
     """Labels (N, *S) as indicators (N, C, *S), and the mask (N, 1, *S) of those that count."""
     check_shape(name, input, target)
-    label, mask, classes = target.array, None, input.shape[1]
+    label, mask, classes = target.array.astype(np.int64, copy=False), None, input.shape[1]
     if ignore_index is not None:
         counted = label != ignore_index
         label = array_module(label).where(counted, label, 0)
@@ -238,6 +240,6 @@ def dice_ce_loss(
     if ignore_index is None:
         ce = cross_entropy(x, target)
     else:
-        counted = pw.maximum((target != ignore_index).sum(), 1)
+        counted = pw.maximum((target.to(np.int64) != ignore_index).sum(), 1)
         ce = cross_entropy(x, target, ignore_index=ignore_index, reduction="sum") / counted
     return reduce("dice_ce_loss", dice * weight_dice + ce * weight_ce, "sum", input)

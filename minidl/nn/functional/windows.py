@@ -5,18 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.kernels.windows import output_size
-from minidl.nn.functional.checks import ntuple
+from minidl.nn.functional.checks import Sizes, ntuple
+
+Axes = tuple[int, ...]  # one number per axis
 
 
-def pool_geometry(kernel_size, stride, padding, rank, name):
-    """(kernel, stride, padding), one integer per axis; stride defaults to kernel_size."""
+def pool_geometry(
+    kernel_size: Sizes, stride: Sizes | None, padding: Sizes, rank: int, name: str
+) -> tuple[Axes, Axes, Axes]:
+    """(kernel, stride, padding) with one integer per axis; stride defaults to kernel_size."""
     kernel = ntuple(kernel_size, rank, f"{name}: kernel_size", 1)
-    no_stride = stride is None or stride == () or stride == []
-    stride = kernel if no_stride else ntuple(stride, rank, f"{name}: stride", 1)
-    padding = ntuple(padding, rank, f"{name}: padding")
-    if any(2 * p > k for p, k in zip(padding, kernel)):
-        raise ValueError(f"{name}: padding {padding} must be at most half of kernel_size {kernel}")
-    return kernel, stride, padding
+    steps = kernel if stride is None or stride in ((), []) else ntuple(stride, rank, f"{name}: stride", 1)
+    widths = ntuple(padding, rank, f"{name}: padding")
+    if any(2 * p > k for p, k in zip(widths, kernel)):
+        raise ValueError(f"{name}: padding {widths} must be at most half of kernel_size {kernel}")
+    return kernel, steps, widths
 
 
 def pool_positions(size, kernel, stride, padding, dilation, ceil_mode, name):
@@ -48,9 +51,10 @@ def adaptive_size(wanted, size, name):
 
 
 def adaptive_windows(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """(index, inside), each (outputs, T): window q covers floor(q·size/outputs) .. ceil((q + 1)·size/outputs) - 1.
+    """(index, inside), each (outputs, T): the samples that each of `outputs` equal parts of the axis touches.
 
-    A shorter window repeats its last sample, where `inside` is False.
+    Window q covers floor(q·size/outputs) .. ceil((q + 1)·size/outputs) - 1. A shorter window repeats its last
+    sample, where `inside` is False.
     """
     q = np.arange(outputs)
     start, end = q * size // outputs, -((q + 1) * -size // outputs)
