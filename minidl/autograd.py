@@ -296,8 +296,10 @@ class Op:
         """What is asked for by the vjps of those inputs that want a gradient."""
         kept: dict[str, Any] = {}
         for k, parent in enumerate(parents):
-            vjp = self.vjp(k) if parent is not None else None
-            for name in vjp.kept if vjp else ():
+            vjp = self.vjp(k)
+            if parent is None or vjp is None:
+                continue
+            for name in vjp.kept:
                 if name == "y":
                     kept[name] = y
                 elif name not in kept:

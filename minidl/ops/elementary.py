@@ -21,11 +21,13 @@ Bound = bool | int | float | Tensor | None
 
 @to_float(lambda g, x: g / (x * math.log(2)))
 def log2(xp, x):
+    """The logarithm to base 2."""
     return xp.log2(x)
 
 
 @to_float(lambda g, x: g / (x * math.log(10)))
 def log10(xp, x):
+    """The logarithm to base 10."""
     return xp.log10(x)
 
 
@@ -34,21 +36,25 @@ def log10(xp, x):
 
 @to_float(lambda g, y: g * (y * y + 1))
 def tan(xp, x):
+    """The tangent."""
     return xp.tan(x)
 
 
 @to_float(lambda g, x: g * pw.rsqrt(1 - x * x))
 def asin(xp, x):
+    """The angle whose sine is x."""
     return xp.arcsin(x)
 
 
 @to_float(lambda g, x: -(g * pw.rsqrt(1 - x * x)))
 def acos(xp, x):
+    """The angle whose cosine is x."""
     return xp.arccos(x)
 
 
 @to_float(lambda g, x: g / (x * x + 1))
 def atan(xp, x):
+    """The angle whose tangent is x."""
     return xp.arctan(x)
 
 
@@ -66,11 +72,13 @@ def atan2(xp, a, b):
 
 @to_float(lambda g, x: g * cosh(x))
 def sinh(xp, x):
+    """The hyperbolic sine."""
     return xp.sinh(x)
 
 
 @to_float(lambda g, x: g * sinh(x))
 def cosh(xp, x):
+    """The hyperbolic cosine."""
     return xp.cosh(x)
 
 
@@ -83,18 +91,20 @@ def erf(xp, x):
 # ---- rounding ------------------------------------------------------------------------------------
 
 
-def _rounding(name: str, forward_name: str) -> Op:
-    """A step function; integers are returned as they are."""
+def _rounding(name: str, says: str, array_name: str | None = None) -> Op:
+    """A step function, whose derivative is 0; integers are returned as they are."""
 
     def forward(xp, x):
-        return getattr(xp, forward_name)(x) if x.dtype.kind == "f" else x.copy()
+        return getattr(xp, array_name or name)(x) if x.dtype.kind == "f" else x.copy()
 
-    forward.__name__ = name
+    forward.__name__, forward.__doc__ = name, says
     return pointwise(step, kinds="uif")(forward)
 
 
-floor, ceil, trunc = _rounding("floor", "floor"), _rounding("ceil", "ceil"), _rounding("trunc", "trunc")
-round = _rounding("round", "rint")  # halves go to the even neighbour
+floor = _rounding("floor", "The largest integer not above x.")
+ceil = _rounding("ceil", "The smallest integer not below x.")
+trunc = _rounding("trunc", "x without its fraction.")
+round = _rounding("round", "The nearest integer; halves go to the even one.", "rint")
 
 
 # ---- division with remainder ---------------------------------------------------------------------

@@ -27,7 +27,7 @@ class Fused(Op):
         super().__init__(forward, [None], "fused")
         self.backward, self.composition = backward, composition
 
-    def _keep(self, inputs: Sequence, parents: tuple, y: Any) -> dict[str, Any]:
+    def _keep(self, inputs: Sequence, parents: Sequence, y: Any) -> dict[str, Any]:
         return dict(zip(self.inputs, inputs))
 
     def pull_back(self, g: Tensor, node: Node, wanted: list[int]) -> Iterator[tuple[int, Tensor]]:

@@ -5,40 +5,37 @@ from __future__ import annotations
 from minidl.autograd import Op
 from minidl.ops.pointwise import pointwise
 
-# ---- one operand ---------------------------------------------------------------------------------
 
+def _op(name: str, says: str, operands: int, kinds: str = "buif") -> Op:
+    """The function of that name in NumPy and CuPy as an op of one or two operands."""
+    if operands == 1:
 
-def _of_one(name: str, kinds: str = "buif") -> Op:
-    """The function of that name in NumPy and CuPy as an op of one operand."""
+        def forward(xp, x):
+            return getattr(xp, name)(x)
+    else:
 
-    def forward(xp, x):
-        return getattr(xp, name)(x)
+        def forward(xp, a, b):
+            return getattr(xp, name)(a, b)
 
-    forward.__name__ = name
+    forward.__name__, forward.__doc__ = name, says
     return pointwise(kinds=kinds)(forward)
 
 
-isnan, isinf, isfinite = map(_of_one, ("isnan", "isinf", "isfinite"))
-logical_not = _of_one("logical_not")
-bitwise_not = _of_one("bitwise_not", kinds="bui")  # of booleans: logical_not
+isnan = _op("isnan", "Whether x is not a number.", 1)
+isinf = _op("isinf", "Whether x is infinite.", 1)
+isfinite = _op("isfinite", "Whether x is neither infinite nor NaN.", 1)
+logical_not = _op("logical_not", "Whether x is 0.", 1)
+bitwise_not = _op("bitwise_not", "x with every bit inverted; of booleans, not x.", 1, kinds="bui")
 
-# ---- two operands --------------------------------------------------------------------------------
-
-
-def _of_two(name: str, kinds: str = "buif") -> Op:
-    """The function of that name in NumPy and CuPy as an op of two operands."""
-
-    def forward(xp, a, b):
-        return getattr(xp, name)(a, b)
-
-    forward.__name__ = name
-    return pointwise(kinds=kinds)(forward)
-
-
-eq, ne, lt, le, gt, ge = map(
-    _of_two, ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
-)
-logical_and, logical_or, logical_xor = map(_of_two, ("logical_and", "logical_or", "logical_xor"))
-bitwise_and, bitwise_or, bitwise_xor = (
-    _of_two(name, kinds="bui") for name in ("bitwise_and", "bitwise_or", "bitwise_xor")
-)
+eq = _op("equal", "Whether a = b.", 2)
+ne = _op("not_equal", "Whether a ≠ b.", 2)
+lt = _op("less", "Whether a < b.", 2)
+le = _op("less_equal", "Whether a ≤ b.", 2)
+gt = _op("greater", "Whether a > b.", 2)
+ge = _op("greater_equal", "Whether a ≥ b.", 2)
+logical_and = _op("logical_and", "Whether both are nonzero.", 2)
+logical_or = _op("logical_or", "Whether one or both are nonzero.", 2)
+logical_xor = _op("logical_xor", "Whether exactly one is nonzero.", 2)
+bitwise_and = _op("bitwise_and", "The bits that both have; of booleans, a and b.", 2, kinds="bui")
+bitwise_or = _op("bitwise_or", "The bits that one or both have; of booleans, a or b.", 2, kinds="bui")
+bitwise_xor = _op("bitwise_xor", "The bits that exactly one has; of booleans, a ≠ b.", 2, kinds="bui")

@@ -113,26 +113,31 @@ to_float = partial(pointwise, to_float=True)
 
 @pointwise(lambda g: g, lambda g: g)
 def add(xp, a, b):
+    """a + b."""
     return xp.add(a, b)
 
 
 @pointwise(lambda g: g, lambda g: -g, kinds="uif")
 def sub(xp, a, b):
+    """a - b."""
     return xp.subtract(a, b)
 
 
 @pointwise(lambda g, b: g * b, lambda g, a: g * a)
 def mul(xp, a, b):
+    """a · b."""
     return xp.multiply(a, b)
 
 
 @to_float(lambda g, b: g / b, lambda g, y, b: -(g * y / b))
 def div(xp, a, b):
+    """a / b; of integers, float32."""
     return xp.divide(a, b)
 
 
 @pointwise(lambda g: -g, kinds="uif")
 def neg(xp, x):
+    """-x."""
     return xp.negative(x)
 
 
@@ -150,6 +155,7 @@ def _pow_exponent(g, y, a):
 
 @pointwise(_pow_base, _pow_exponent)
 def pow(xp, a, b):
+    """a^b."""
     return a**b  # unlike xp.power it squares by multiplication
 
 
@@ -158,36 +164,43 @@ def pow(xp, a, b):
 
 @to_float(lambda g, y: g * y)
 def exp(xp, x):
+    """e^x."""
     return xp.exp(x)
 
 
 @to_float(lambda g, y: g * (y + 1))
 def expm1(xp, x):
+    """e^x - 1, exact also near 0."""
     return xp.expm1(x)
 
 
 @to_float(lambda g, x: g / x)
 def log(xp, x):
+    """The natural logarithm."""
     return xp.log(x)
 
 
 @to_float(lambda g, x: g / (x + 1))
 def log1p(xp, x):
+    """log(1 + x), exact also near 0."""
     return xp.log1p(x)
 
 
 @to_float(lambda g, y: g / (2 * y))
 def sqrt(xp, x):
+    """The square root."""
     return xp.sqrt(x)
 
 
 @to_float(lambda g, y: g * (-0.5 * y * y * y))
 def rsqrt(xp, x):
+    """1 / sqrt(x)."""
     return 1 / xp.sqrt(x)
 
 
 @to_float(lambda g, y: g * (1 - y * y))
 def tanh(xp, x):
+    """The hyperbolic tangent."""
     return xp.tanh(x)
 
 
@@ -212,11 +225,13 @@ def floored_log(xp, x):
 
 @to_float(lambda g, x: g * cos(x))
 def sin(xp, x):
+    """The sine."""
     return xp.sin(x)
 
 
 @to_float(lambda g, x: -(g * sin(x)))
 def cos(xp, x):
+    """The cosine."""
     return xp.cos(x)
 
 
@@ -225,6 +240,7 @@ def cos(xp, x):
 
 @pointwise(lambda g, x: g * sign(x))
 def abs(xp, x):
+    """|x|; the derivative at 0 is 0."""
     return xp.abs(x)
 
 
@@ -235,6 +251,7 @@ def step(g):
 
 @pointwise(step)
 def sign(xp, x):
+    """-1, 0 or 1; its derivative is 0."""
     return xp.sign(x)
 
 
@@ -269,11 +286,13 @@ def _share(winner: Tensor, tie: Tensor, g: Tensor) -> Tensor:
 
 @pointwise(lambda g, a, b: _share(a > b, a == b, g), lambda g, a, b: _share(b > a, a == b, g))
 def maximum(xp, a, b):
+    """The larger one; at a tie both get half of the cotangent."""
     return xp.maximum(a, b)
 
 
 @pointwise(lambda g, a, b: _share(a < b, a == b, g), lambda g, a, b: _share(b < a, a == b, g))
 def minimum(xp, a, b):
+    """The smaller one; at a tie both get half of the cotangent."""
     return xp.minimum(a, b)
 
 
