@@ -16,24 +16,26 @@ from minidl.ops import bilinear, elementary, fused, linear, logic, pointwise  # 
 
 PAGE = Path(__file__).with_name("functions.md")
 
-BEYOND = """conv_output_size deep_supervision_loss deep_supervision_weights resize_labels dice_ce_loss dice_loss
-generalized_dice_loss jaccard_loss tversky_index tversky_loss focal_loss sigmoid_focal_loss unet_weight_map
-weighted_cross_entropy""".split()
+BEYOND = [
+    "conv_output_size", "deep_supervision_loss", "deep_supervision_weights", "dice_ce_loss", "dice_loss",
+    "focal_loss", "generalized_dice_loss", "jaccard_loss", "resize_labels", "sigmoid_focal_loss",
+    "tversky_index", "tversky_loss", "unet_weight_map", "weighted_cross_entropy",
+]  # fmt: skip
 
 INTRODUCTION = """# What minidl computes
 
-Made from the code by `python -m docs`. Names, arguments and defaults are PyTorch's. What PyTorch does not have is
-marked with ★. Every function here differentiates to any order where its derivative exists.
+Made from the code by `python -m docs`. Names, arguments and defaults are PyTorch's. What PyTorch does
+not have is marked with ★. Every function here differentiates to any order where its derivative exists.
 
 ## Where minidl differs from PyTorch
 
 Nowhere in values and gradients, as far as the oracle tests reach. On purpose:
 
-- Mistakes that PyTorch only warns about, or repairs silently, raise: targets of another shape that would broadcast,
-  `dropout2d` of a 3-D input, one value per group in `group_norm`.
-- `tensor[index] = value` is refused, since a recorded op may still need the old values; `minidl.index_put` and
-  `minidl.where` make a new tensor. In-place methods (`add_`, `copy_`, ...) change leaf tensors only, and those that
-  require a gradient only under `no_grad`, as PyTorch's optimisers do.
+- Mistakes that PyTorch only warns about, or repairs silently, raise: targets of another shape that
+  would broadcast, `dropout2d` of a 3-D input, one value per group in `group_norm`.
+- `tensor[index] = value` is refused, since a recorded op may still need the old values;
+  `minidl.index_put` and `minidl.where` make a new tensor. In-place methods (`add_`, `copy_`, ...) change
+  leaf tensors only, and those that require a gradient only under `no_grad`.
 - Slices may have negative steps, as in NumPy. Dtypes are NumPy's.
 - A tensor keeps its values in `.array`, a NumPy or CuPy array.
 - Arguments that PyTorch keeps for compatibility (`size_average`, `reduce`, `inplace`, `out`) do not exist.
