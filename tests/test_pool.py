@@ -207,6 +207,13 @@ def test_the_first_of_equals_takes_the_whole_gradient(rank):
     np.testing.assert_array_equal(index.numpy().ravel(), np.flatnonzero(expected))
 
 
+def test_the_first_of_equals_is_the_first_in_memory():
+    x = leaf([[[[0.0, 1.0], [1.0, 0.0]]]])
+    for y, index in (F.max_pool2d(x, 2, return_indices=True), F.adaptive_max_pool2d(x, 1, True)):
+        assert index.tolist() == [[[[1]]]]
+        assert grad(y.sum(), x)[0].tolist() == [[[[0, 1], [0, 0]]]]
+
+
 @RANKS
 @pytest.mark.parametrize("value", [-1.0, -INF, np.finfo(np.float64).min])
 def test_padding_never_wins(rank, value):
@@ -249,6 +256,8 @@ def test_strides_that_leave_a_remainder():
     assert F.max_pool1d(x, 2, 3).tolist() == [[[1, 4]]]
     assert F.max_pool1d(x, 2, 3, ceil_mode=True).tolist() == [[[1, 4, 6]]]
     assert F.avg_pool1d(x, 2, 3, ceil_mode=True).tolist() == [[[0.5, 3.5, 6]]]
+    three = leaf([[[1.0, 2.0, 3.0]]])  # a third window would lie in the padding alone
+    assert F.max_pool1d(three, 2, 2, 1, ceil_mode=True).tolist() == [[[1, 3]]]
     assert grad(F.max_pool1d(x, 2, 3).sum(), x)[0].tolist() == [[[0, 1, 0, 0, 1, 0, 0]]]
     assert grad(F.avg_pool1d(x, 2, 3).sum(), x)[0].tolist() == [[[0.5, 0.5, 0, 0.5, 0.5, 0, 0]]]
 

@@ -129,6 +129,31 @@ def test_small_cases():
     np.testing.assert_allclose(grad(y.sum(), x)[0].numpy(), [[[2, 2, 2]]], atol=1e-12)
 
 
+def test_antialiasing_by_hand():
+    """From 4 samples to 2 the weights are (3, 3, 1) / 7. Where an image grows, Keys has a = -1/2."""
+    x = line(7.0, 14.0, 0.0, 0.0)
+    y = F.interpolate(x, 2, mode="linear", antialias=True)
+    np.testing.assert_allclose(y.detach().numpy(), [[[9, 2]]], atol=1e-12)
+    y = F.interpolate(line(0.0, 1.0, 0.0, 0.0), 8, mode="cubic", antialias=True)
+    np.testing.assert_allclose(y.detach().numpy()[0, 0, 3], 0.8671875, atol=1e-12)
+
+
+def test_the_scale_is_the_given_factor_or_that_of_the_sizes():
+    """floor(3 · 1.7) = 5: output 1 lies at 1.5 / 1.7 - 0.5 or at 1.5 · 3 / 5 - 0.5."""
+    x = line(0.0, 4.0, 8.0)
+    for recompute, place in ((None, 1.5 / 1.7 - 0.5), (True, 0.4)):
+        y = F.interpolate(x, scale_factor=1.7, mode="linear", recompute_scale_factor=recompute)
+        assert y.shape == (1, 1, 5)
+        np.testing.assert_allclose(y.detach().numpy()[0, 0, 1], 4 * place, atol=1e-12)
+
+
+def test_nearest_rounds_in_the_precision_of_the_image():
+    """23 · 14 / 46 is 7, and a little less in float32."""
+    for dtype, expected in ((np.float32, 6), (np.uint8, 6), (np.float64, 7)):
+        x = Tensor(np.arange(14, dtype=dtype).reshape(1, 1, 14))
+        assert F.interpolate(x, 46).numpy()[0, 0, 23] == expected
+
+
 def test_cubic_keeps_lines_and_passes_through_samples():
     """Keys' kernel reproduces a straight line away from the border, and the samples themselves."""
     x = line(*range(12))

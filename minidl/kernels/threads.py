@@ -9,7 +9,6 @@ import math
 import os
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -95,6 +94,8 @@ def parallel(function, items):
 def _submit(work):
     global _pool
     if _pool is None:
+        from concurrent.futures import ThreadPoolExecutor  # brings logging with it: only when needed
+
         _pool = ThreadPoolExecutor(max(1, get_num_threads() - 1), thread_name_prefix="minidl")
     return _pool.submit(work)
 

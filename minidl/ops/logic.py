@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minidl.autograd import Op
 from minidl.ops.pointwise import pointwise
 
 
 def _op(name: str, says: str, operands: int, kinds: str = "buif") -> Op:
     """The function of that name in NumPy and CuPy as an op of one or two operands."""
-    if operands == 1:
-
-        def forward(xp, x):
-            return getattr(xp, name)(x)
-    else:
-
-        def forward(xp, a, b):
-            return getattr(xp, name)(a, b)
-
+    of_one: Any = lambda xp, x: getattr(xp, name)(x)
+    of_two: Any = lambda xp, a, b: getattr(xp, name)(a, b)
+    forward = of_one if operands == 1 else of_two
     forward.__name__, forward.__doc__ = name, says
     return pointwise(kinds=kinds)(forward)
 

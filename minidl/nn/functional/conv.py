@@ -151,9 +151,14 @@ def conv_transpose_nd(
         raise ValueError(
             f"{name}: the output would have size {size}: padding {padding} is too large {shapes}"
         )
-    y = bilinear.conv_input(
-        input, weight, size=size, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
+    geometry = dict(stride=stride, dilation=dilation, groups=groups)
+    if all(e < s for e, s in zip(extra, stride)):
+        y = bilinear.conv_input(input, weight, size=size, padding=padding, **geometry)
+    else:  # allowed under a dilation, but no convolution maps this size to the input's: crop and pad after it
+        widths = [(-p, e - p) for p, e in zip(padding, extra)]
+        whole = tuple(n - a - b for n, (a, b) in zip(size, widths))
+        y = bilinear.conv_input(input, weight, size=whole, padding=(0,) * rank, **geometry)
+        y = linear.pad(y, widths=((0, 0), (0, 0), *widths))
     y = _add_bias(y, bias, out, name)
     return y.squeeze(0) if added else y
 
