@@ -35,9 +35,9 @@ for axis, position in zip(axes, (0, 1, 2)):
     show_window(position, axis)
 
 # %% [markdown]
-# **Before you run the next cell:** what are the seven outputs? The first is $0\cdot(-1) + 1\cdot 2 + 3\cdot
-# 1 = 5$. The samples beyond the border count as zero (*zero padding*), so that there are as many outputs as
-# inputs.
+# **Before you run the next cell:** what are the seven outputs? The first is
+# $0\cdot(-1) + 1\cdot 2 + 3\cdot 1 = 5$. The samples beyond the border count as zero (*zero padding*),
+# so that there are as many outputs as inputs.
 
 
 # %%
@@ -76,8 +76,8 @@ assert down.tolist() == [5, 2, -1, 2] and (A2 @ x == down).all()
 # %% [markdown]
 # ## Up: the transposed convolution
 #
-# $A_2$ maps 7 samples to 4. Its transpose maps 4 to 7: this is the *transposed convolution* (or *up-
-# convolution*). It is not the inverse. Another way to see it: put a zero between any two samples, then
+# $A_2$ maps 7 samples to 4. Its transpose maps 4 to 7: this is the *transposed convolution*, or
+# *up-convolution*. It is not the inverse. Another way to see it: put a zero between any two samples, then
 # convolve with the kernel **flipped**.
 
 # %%

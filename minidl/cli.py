@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the results go (default: a new one in runs/)"
     )
+    train.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="names of the label values, background first"
+    )
     train.add_argument("--split", type=_split, default=(10, 1, 2), metavar="A,B,C",
                        help="training, validation, test: counts, or a ratio (default: 10,1,2)")  # fmt: skip
     train.add_argument("--batch", type=_count, help="patches per step (default: 8 in 2-D, 2 in 3-D)")

@@ -52,12 +52,15 @@ def write_volumes(folder: Path, n: int = 6, size: tuple[int, int, int] = (17, 20
 
 def test_train_predict_evaluate_on_pictures(tmp_path, capsys):
     data, out = write_pictures(tmp_path / "data"), tmp_path / "run"
-    assert main(["train", "--data", str(data), "--steps", "12", "--batch", "2", "--out", str(out)]) == 0
+    names = ["--classes", "background", "organ", "lesion"]
+    assert (
+        main(["train", "--data", str(data), "--steps", "12", "--batch", "2", "--out", str(out), *names]) == 0
+    )
     found = {path.name for path in out.iterdir()}
     expected = {"weights.safetensors", "config.json", "history.csv", "metrics.csv"}
     assert found == expected | {"curves.png", "predictions.png", "report.md"}
     report = (out / "report.md").read_text()
-    assert all(name in report for name in ("best threshold", "mean-label prior", "class 1", "class 2"))
+    assert all(name in report for name in ("best threshold", "mean-label prior", "organ", "lesion"))
     history = list(csv.DictReader((out / "history.csv").open()))
     assert history[-1]["step"] == "12" and float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
 
@@ -144,6 +147,7 @@ def test_faulty_data_stops_before_training_and_names_the_file(tmp_path, capsys):
     ("arguments", "word"),
     [
         (["train", "--data", "nowhere"], "nowhere"),
+        (["train", "--steps", "1", "--classes", "a", "b"], "names 2 classes"),
         (["predict", "nowhere", "a.png", "-o", "out"], "nowhere"),
         (["evaluate", "nowhere", "nowhere"], "nowhere"),
     ],

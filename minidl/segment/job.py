@@ -31,6 +31,7 @@ def train(
     batch: int | None = None,
     learning_rate: float = LEARNING_RATE,
     seed: int = 0,
+    classes: Sequence[str] | None = None,
 ) -> Path:
     """Train on a folder (None: generated phantoms) and return the folder with the results."""
     dataset = None if data is None else open_dataset(data)
@@ -52,7 +53,7 @@ def train(
     config = Config(
         data=None if data is None else str(data),
         dims=dims,
-        classes=tuple(dataset.classes),
+        classes=_class_names(dataset.classes, classes),
         channels=tuple(dataset.channels),
         patch=patch,
         features=choose_features(BASE_FEATURES[dims], depth),
@@ -72,6 +73,13 @@ def train(
     print((out / "report.md").read_text())
     print(f"Results: {out}")
     return out
+
+
+def _class_names(found: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the label values: those of the dataset, or a person's."""
+    if given is not None and len(given) != len(found):
+        raise ValueError(f"train: --classes names {len(given)} classes, the labels hold {len(found)}")
+    return tuple(given or found)
 
 
 def _plane_shape(image: Any, dims: int) -> tuple[int, ...]:

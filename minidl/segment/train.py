@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,6 @@ import minidl
 from minidl import plot
 from minidl.backend import to_numpy
 from minidl.data import Case, Dataset, PhantomDataset, split_indices
-from minidl.files import atomic_write
 from minidl.models import UNet
 from minidl.nn import functional as F
 from minidl.segment import baselines, metrics
@@ -201,19 +199,11 @@ class Training:
         minidl.save(self.model.state_dict(), self.out / "weights.safetensors")
         self.config.save(self.out / "config.json")
         if self.history:
-            with (
-                atomic_write(self.out / "history.csv") as temporary,
-                open(temporary, "w", newline="") as file,
-            ):
-                writer = csv.DictWriter(file, self.history[0])
-                writer.writeheader()
-                writer.writerows(self.history)
+            metrics.write_csv(self.out / "history.csv", self.history)
             plot.curves(self.history, self.out / "curves.png")
 
     def evaluate(self, facts: dict[str, Any]) -> Scores:
-        """Predict the test cases, compare with the trivial methods, write metrics.csv, predictions.png,
-        report.md.
-        """
+        """Predict the test cases and compare with the trivial methods; leaves a table, figure and report."""
         from tqdm import tqdm
 
         config, test = self.config, self.splits.test
