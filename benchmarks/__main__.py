@@ -1,12 +1,12 @@
-"""`python -m benchmarks conv` or `unet`, with `--threads N`."""
+"""`python -m benchmarks NAME`, with `--threads N`."""
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks import conv, unet
+from benchmarks import conv, memory, overhead, peers, unet
 
-BENCHMARKS = {"conv": conv.main, "unet": unet.main}
+BENCHMARKS = {module.__name__.split(".")[1]: module.main for module in (conv, unet, memory, overhead, peers)}
 
 parser = argparse.ArgumentParser("benchmarks", description="Compare minidl with PyTorch in one run.")
 parser.add_argument("name", choices=BENCHMARKS, help="what to measure")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,12 +13,26 @@ import torch
 from minidl.kernels.threads import set_num_threads
 
 
-def header(threads: int) -> None:
-    """Fix the threads of both sides and say what is compared on what."""
+def use_threads(threads: int) -> None:
+    """The same number of threads for both sides."""
     set_num_threads(threads)
     torch.set_num_threads(threads)
+
+
+def processor() -> str:
+    """The processor's name (Linux tells it in /proc/cpuinfo)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def header(threads: int) -> None:
+    """Fix the threads of both sides and say what is compared on what."""
+    use_threads(threads)
     print(
-        f"{platform.processor() or platform.machine()}, {threads} threads, float32; "
+        f"{processor()}, {threads} threads, float32; "
         f"NumPy {np.__version__}, PyTorch {torch.__version__}; minima of interleaved rounds\n"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -58,27 +58,45 @@ def torch_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits, target) + 1 - dice[1:].mean()
 
 
-def measure(features: Sequence[int], shape: tuple[int, ...], rounds: int) -> tuple[int, list[float]]:
-    """The number of parameters, and the seconds of a step: minidl, PyTorch."""
-    rng, dims = np.random.default_rng(0), len(shape) - 2
+def _data(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
     x = rng.standard_normal(shape).astype(np.float32)
-    y = rng.integers(0, CLASSES, (shape[0], *shape[2:]))
-    ours, theirs = UNet(1, CLASSES, features, dims=dims), TorchUNet(features, dims)
-    our_adam, their_adam = minidl.optim.Adam(ours.parameters()), torch.optim.Adam(theirs.parameters())
+    return x, rng.integers(0, CLASSES, (shape[0], *shape[2:]))
 
-    def our_step() -> None:
-        loss = F.dice_ce_loss(ours(minidl.from_numpy(x)), minidl.from_numpy(y), batch=True)
-        our_adam.zero_grad()
+
+def our_step(features: Sequence[int], shape: tuple[int, ...]) -> tuple[Callable[[], None], int]:
+    """A training step of minidl, and the number of parameters."""
+    x, y = map(minidl.from_numpy, _data(shape))
+    net = UNet(1, CLASSES, features, dims=len(shape) - 2)
+    optimizer = minidl.optim.Adam(net.parameters())
+
+    def step() -> None:
+        loss = F.dice_ce_loss(net(x), y, batch=True)
+        optimizer.zero_grad()
         loss.backward()
-        our_adam.step()
+        optimizer.step()
 
-    def their_step() -> None:
-        loss = torch_loss(theirs(torch.from_numpy(x)), torch.from_numpy(y))
-        their_adam.zero_grad()
+    return step, sum(p.numel() for p in net.parameters())
+
+
+def their_step(features: Sequence[int], shape: tuple[int, ...]) -> tuple[Callable[[], None], int]:
+    """The same step of PyTorch."""
+    x, y = map(torch.from_numpy, _data(shape))
+    net = TorchUNet(features, len(shape) - 2)
+    optimizer = torch.optim.Adam(net.parameters())
+
+    def step() -> None:
+        loss = torch_loss(net(x), y)
+        optimizer.zero_grad()
         loss.backward()
-        their_adam.step()
+        optimizer.step()
 
-    return sum(p.numel() for p in ours.parameters()), minima(rounds, our_step, their_step)
+    return step, sum(p.numel() for p in net.parameters())
+
+
+def title(features: Sequence[int], shape: tuple[int, ...]) -> str:
+    """The network's name in a table."""
+    return f"{len(shape) - 2}-D, {'x'.join(map(str, shape))}, base {features[0]}"
 
 
 def main(threads: int, rounds: int) -> None:
@@ -88,9 +106,10 @@ def main(threads: int, rounds: int) -> None:
     row(("network", "parameters", "minidl s", "PyTorch s", "ratio"), widths)
     row([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])], widths)
     for features, shape in NETS:
-        parameters, seconds = measure(features, shape, rounds)
-        name = f"{len(shape) - 2}-D, {'x'.join(map(str, shape))}, base {features[0]}"
-        row(
-            (name, f"{parameters:,}", *(f"{s:.3f}" for s in seconds), f"{seconds[0] / seconds[1]:.2f}"),
-            widths,
-        )
+        ours, parameters = our_step(features, shape)
+        theirs, their_parameters = their_step(features, shape)
+        if parameters != their_parameters:
+            raise ValueError(f"the networks differ: {parameters} and {their_parameters} parameters")
+        seconds = minima(rounds, ours, theirs)
+        cells = (f"{parameters:,}", *(f"{s:.3f}" for s in seconds), f"{seconds[0] / seconds[1]:.2f}")
+        row((title(features, shape), *cells), widths)

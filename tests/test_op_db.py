@@ -32,7 +32,12 @@ ADAPTED: dict[str, Callable] = {  # op_db passes these arguments in another orde
     "einsum": lambda tensors, equation: minidl.einsum(equation, *tensors),
     "where": lambda input, condition, other: minidl.where(condition, input, other),
 }
-DEPARTURES: dict[str, str] = {}
+NUMBERS = "numbers stand for tensors without dims in every pointwise function, also as first argument"
+DEPARTURES: dict[tuple[str, str], str] = {  # (function, what was compared; both patterns): why
+    (r"nn.functional.max_unpool\dd", r".*gradient.* \(\)"): (
+        "of values written to one place the last stays, and it alone has the gradient"
+    ),
+}
 
 
 def ours(name: str) -> Callable | None:

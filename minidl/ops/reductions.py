@@ -198,25 +198,27 @@ def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
 # ---- exponentials --------------------------------------------------------------------------------
 
 
-def _shifted(input: Tensor, dim: Dims, name: str) -> tuple[Tensor, Tensor]:
+def _shifted(input: Tensor, dim: Dims, name: str) -> tuple[Tensor, Tensor | float]:
     """x - max x and max x: softmax does not change by a shift, and e^x cannot overflow after it."""
     _floating(input, name)
+    if not _count(input, normalize_dims(dim, input.ndim, name)):
+        return input, 0.0
     top = amax(input.detach(), dim, keepdim=True)
     top = pw.where(logic.isfinite(top), top, 0.0)  # a slice of -inf alone must not become inf - inf
     return input - top, top
 
 
 @_in_float32
-def softmax(input: Tensor, dim: int) -> Tensor:
-    """e^x_i / Σ_j e^x_j along a dim."""
-    e = pw.exp(_shifted(input, dim, "softmax")[0])
+def softmax(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """e^x_i / Σ_j e^x_j along a dim, of the input cast to `dtype` if one is given."""
+    e = pw.exp(_shifted(_summand(input, dtype), dim, "softmax")[0])
     return e / sum(e, dim, keepdim=True)
 
 
 @_in_float32
-def log_softmax(input: Tensor, dim: int) -> Tensor:
-    """x_i - log Σ_j e^x_j along a dim."""
-    shifted, _ = _shifted(input, dim, "log_softmax")
+def log_softmax(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """x_i - log Σ_j e^x_j along a dim, of the input cast to `dtype` if one is given."""
+    shifted, _ = _shifted(_summand(input, dtype), dim, "log_softmax")
     return shifted - pw.log(sum(pw.exp(shifted), dim, keepdim=True))
 
 
@@ -224,7 +226,5 @@ def log_softmax(input: Tensor, dim: int) -> Tensor:
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """log Σ e^x over the dims, without overflow; -∞ over no elements."""
     dims = normalize_dims(dim, input.ndim, "logsumexp")
-    if not _count(input, dims):
-        return pw.log(sum(pw.exp(input), dims, keepdim))
     shifted, top = _shifted(input, dims, "logsumexp")
     return dropped(pw.log(sum(pw.exp(shifted), dims, keepdim=True)) + top, dims, keepdim)

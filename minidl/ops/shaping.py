@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from operator import index as integer
 from typing import Any
 
@@ -65,12 +67,26 @@ def sizes_of(sizes: tuple) -> tuple[int, ...]:
     return tuple(map(integer, sizes))
 
 
+def several(function: Callable[[Tensor, tuple[int, ...]], Tensor]) -> Callable[..., Tensor]:
+    """Lets f(x, 2, 3), f(x, (2, 3)) and, with the argument's name, f(x, dims=(2, 3)) mean the same."""
+    name = list(inspect.signature(function).parameters)[1]
+
+    @wraps(function)
+    def spread(input: Tensor, *each: Any, **named: Any) -> Tensor:
+        if name in named and not each:
+            each = (named.pop(name),)
+        return function(input, sizes_of(each), **named)
+
+    return spread
+
+
 # ---- shape ---------------------------------------------------------------------------------------
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+@several
+def reshape(input: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The same elements, in order, in another shape; one size may be -1 and is then computed."""
-    sizes = list(sizes_of(shape))
+    sizes = list(shape)
     known = math.prod(n for n in sizes if n != -1)
     total = input.array.size
     if sizes.count(-1) > 1 or any(n < -1 for n in sizes):
@@ -94,7 +110,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without its dims of size 1 (or without those of the named dims that have size 1)."""
-    dims = normalize_dims(dim, input.ndim, "squeeze")
+    none = isinstance(dim, Sequence) and not dim  # no dims at all, unlike dim=None
+    dims = () if none else normalize_dims(dim, input.ndim, "squeeze")
     keep = [n for i, n in enumerate(input.shape) if n != 1 or i not in dims]
     return linear.reshape(input, shape=tuple(keep))
 
@@ -108,12 +125,12 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 # ---- order of dims and of elements ---------------------------------------------------------------
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+@several
+def permute(input: Tensor, dims: tuple[int, ...]) -> Tensor:
     """y.shape[i] = x.shape[dims[i]]."""
-    wanted = sizes_of(dims)
-    axes = tuple(normalize_dim(d, input.ndim, "permute") for d in wanted)
+    axes = tuple(normalize_dim(d, input.ndim, "permute") for d in dims)
     if sorted(axes) != list(range(input.ndim)):
-        raise ValueError(f"permute: {wanted} does not name each of {input.ndim} dims once")
+        raise ValueError(f"permute: {dims} does not name each of {input.ndim} dims once")
     return linear.permute(input, axes=axes)
 
 
@@ -144,10 +161,10 @@ def t(input: Tensor) -> Tensor:
     return linear.permute(input, axes=tuple(reversed(range(input.ndim))))
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
+@several
+def flip(input: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The order of the elements reversed along the given dims."""
-    wanted = sizes_of(dims)
-    axes = normalize_dims(wanted, input.ndim, "flip") if wanted else ()
+    axes = normalize_dims(dims, input.ndim, "flip") if dims else ()
     back = slice(None, None, -1)
     return linear.getitem(input, index=tuple(back if i in axes else slice(None) for i in range(input.ndim)))
 
@@ -169,14 +186,14 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
 # ---- repetition ----------------------------------------------------------------------------------
 
 
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+@several
+def expand(input: Tensor, size: tuple[int, ...]) -> Tensor:
     """Dims of size 1 repeated (without a copy); -1 keeps a dim, further dims may be added in front."""
-    wanted = sizes_of(sizes)
-    lead = len(wanted) - input.ndim
-    shape = tuple(input.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(wanted))
+    lead = len(size) - input.ndim
+    shape = tuple(input.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(size))
     fits = all(n in (1, m) for n, m in zip(input.shape, shape[max(lead, 0) :]))
     if lead < 0 or min(shape, default=0) < 0 or not fits:
-        raise ValueError(f"expand: shape {input.shape} cannot be expanded to {wanted}")
+        raise ValueError(f"expand: shape {input.shape} cannot be expanded to {size}")
     return linear.expand(input, shape=shape)
 
 
@@ -190,22 +207,22 @@ def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
     return expand(input, shape)
 
 
-def tile(input: Tensor, *dims: Any) -> Tensor:
+@several
+def tile(input: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The whole tensor repeated dims[i] times along dim i; a short `dims` counts from the last dim."""
-    times = sizes_of(dims)
-    return repeat(input, (1,) * (input.ndim - len(times)) + times)
+    return repeat(input, (1,) * (input.ndim - len(dims)) + dims)
 
 
-def repeat(input: Tensor, *sizes: Any) -> Tensor:
-    """The whole tensor repeated sizes[i] times along dim i; further dims may be added in front."""
-    times = sizes_of(sizes)
-    lead = len(times) - input.ndim
-    if lead < 0 or min(times, default=0) < 0:
-        raise ValueError(f"repeat: {times} does not say how often to repeat each dim of {input.shape}")
+@several
+def repeat(input: Tensor, repeats: tuple[int, ...]) -> Tensor:
+    """The whole tensor repeated repeats[i] times along dim i; further dims may be added in front."""
+    lead = len(repeats) - input.ndim
+    if lead < 0 or min(repeats, default=0) < 0:
+        raise ValueError(f"repeat: {repeats} does not say how often to repeat each dim of {input.shape}")
     shape = (1,) * lead + input.shape
     apart = linear.reshape(input, shape=tuple(m for n in shape for m in (1, n)))
-    copies = linear.expand(apart, shape=tuple(m for pair in zip(times, shape) for m in pair))
-    return linear.reshape(copies, shape=tuple(k * n for k, n in zip(times, shape)))
+    copies = linear.expand(apart, shape=tuple(m for pair in zip(repeats, shape) for m in pair))
+    return linear.reshape(copies, shape=tuple(k * n for k, n in zip(repeats, shape)))
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:

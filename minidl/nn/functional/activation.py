@@ -47,12 +47,12 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     """min(max(x, min_val), max_val); the derivative is 1 inside, and 0 from the bounds on."""
     if min_val > max_val:
         raise ValueError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
-    return pw.where(input <= min_val, float(min_val), pw.where(input >= max_val, float(max_val), input))
+    return pw.where(input <= min_val, min_val, pw.where(input >= max_val, max_val, input))
 
 
 def relu6(input: Tensor) -> Tensor:
     """min(max(x, 0), 6)."""
-    return hardtanh(input, 0.0, 6.0)
+    return hardtanh(input, 0, 6)
 
 
 def hardsigmoid(input: Tensor) -> Tensor:
@@ -148,9 +148,9 @@ softmax = reductions.softmax
 log_softmax = reductions.log_softmax
 
 
-def softmin(input: Tensor, dim: int) -> Tensor:
+def softmin(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """softmax(-x) along a dim."""
-    return softmax(-input, dim)
+    return softmax(-input, dim, dtype=dtype)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:

@@ -54,9 +54,12 @@ def pad(
         raise ValueError(f"pad: value={value} has a meaning only for mode 'constant', not for {mode!r}")
     _check_samples(input, widths, sizes, mode, len(pad) // 2)
     y = input
+    if mode == "circular":  # what is left after cropping goes around
+        y = linear.pad(y, widths=tuple((min(a, 0), min(b, 0)) for a, b in widths))
+        widths = tuple((max(a, 0), max(b, 0)) for a, b in widths)
     for i, (before, after) in enumerate(widths):
         if before or after:
-            y = linear.resample(y, bands=_bands(input.shape[i], before, after, mode), dim=i)
+            y = linear.resample(y, bands=_bands(y.shape[i], before, after, mode), dim=i)
     return y
 
 
