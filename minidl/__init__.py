@@ -14,8 +14,8 @@ from minidl.dtypes import (
 )
 from minidl.ops.einsum import einsum, tensordot
 from minidl.ops.elementary import (
-    acos, asin, atan, atan2, ceil, clamp, cosh, erf, floor, floor_divide, fmod, log2, log10, nan_to_num,
-    reciprocal, remainder, round, sinh, square, tan, trunc,
+    acos, add, asin, atan, atan2, ceil, clamp, cosh, div, erf, floor, floor_divide, fmod, log2, log10,
+    nan_to_num, reciprocal, remainder, round, sinh, square, sub, tan, trunc,
 )
 from minidl.ops.extrema import amax, amin, argmax, argmin, argsort, max, min, sort, topk
 from minidl.ops.indexing import (
@@ -27,8 +27,8 @@ from minidl.ops.logic import (
 )
 from minidl.ops.matrices import bmm, diag, diagonal, dot, matmul, mm, mv, outer, tril, triu
 from minidl.ops.pointwise import (
-    abs, add, cos, div, exp, expm1, log, log1p, maximum, minimum, mul, neg, pow, relu, rsqrt, sigmoid,
-    sign, sin, sqrt, sub, tanh, where,
+    abs, cos, exp, expm1, log, log1p, maximum, minimum, mul, neg, pow, relu, rsqrt, sigmoid, sign, sin,
+    sqrt, tanh, where,
 )
 from minidl.ops.reductions import (
     all, any, count_nonzero, cumprod, cumsum, log_softmax, logsumexp, mean, norm, prod, softmax, std, sum,

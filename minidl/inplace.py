@@ -13,8 +13,8 @@ from typing import Any
 
 from minidl.autograd import Tensor, is_grad_enabled, no_grad
 from minidl.dtypes import category
+from minidl.ops import elementary, shaping
 from minidl.ops import pointwise as pw
-from minidl.ops import shaping
 
 
 def _check(name: str, target: Tensor, values: Any) -> None:
@@ -59,9 +59,8 @@ def _filled(self: Tensor, value: Any) -> Tensor:
     )
 
 
-add_ = _in_place("add_", lambda a, b, alpha=1: pw.add(a, b if alpha == 1 else b * alpha))
-sub_ = _in_place("sub_", lambda a, b, alpha=1: pw.sub(a, b if alpha == 1 else b * alpha))
-mul_, div_ = _in_place("mul_", pw.mul), _in_place("div_", pw.div)
+add_, sub_ = _in_place("add_", elementary.add), _in_place("sub_", elementary.sub)
+mul_, div_ = _in_place("mul_", pw.mul), _in_place("div_", elementary.div)
 copy_ = _in_place("copy_", lambda a, b: shaping.expand(b.to(a.device), a.shape), casts=True)
 fill_ = _in_place("fill_", _filled)
 

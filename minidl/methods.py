@@ -95,11 +95,16 @@ def _deepcopy(self: Tensor, memo: dict) -> Tensor:
 
 
 def to(
-    self: Tensor, *targets: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False
+    self: Tensor,
+    *targets: Any,
+    dtype: Any = None,
+    device: Any = None,
+    non_blocking: bool = False,
+    copy: bool = False,
 ) -> Tensor:
     """On another device ("cpu", "cuda", "cuda:1"), of another dtype, or both; like another tensor.
 
-    Itself if nothing changes. `non_blocking` changes nothing: copies wait for each other.
+    If nothing changes, itself or a `copy`. `non_blocking` changes nothing: copies wait for each other.
     """
     for target in targets:
         if isinstance(target, Tensor):
@@ -114,7 +119,8 @@ def to(
         raise TypeError(f"to: expected a device, a dtype or a Tensor, got {dtype!r}") from None
     where = self.device if device is None else backend.as_device(device)
     moved = self if self.device == where else linear.to_device(self, target=where)
-    return moved if moved.dtype == dtype else linear.cast(moved, dtype=dtype)
+    y = moved if moved.dtype == dtype else linear.cast(moved, dtype=dtype)
+    return clone(y) if copy and y is self else y
 
 
 def _to_dtype(dtype: np.dtype) -> Callable[[Tensor], Tensor]:
@@ -182,10 +188,9 @@ _METHODS: dict[str, Any] = {
 
 # The rooms whose functions are methods under their own names.
 _FUNCTIONS = {
-    pw: """add sub mul div neg pow exp expm1 log log1p sqrt rsqrt tanh sigmoid sin cos abs sign relu maximum
-        minimum""",
-    elementary: """log2 log10 tan asin acos atan atan2 sinh cosh erf floor ceil trunc round floor_divide
-        remainder fmod reciprocal square clamp nan_to_num""",
+    pw: "mul neg pow exp expm1 log log1p sqrt rsqrt tanh sigmoid sin cos abs sign relu maximum minimum",
+    elementary: """add sub div log2 log10 tan asin acos atan atan2 sinh cosh erf floor ceil trunc round
+        floor_divide remainder fmod reciprocal square clamp nan_to_num""",
     logic: """eq ne lt le gt ge isnan isinf isfinite logical_not logical_and logical_or logical_xor
         bitwise_not bitwise_and bitwise_or bitwise_xor""",
     reductions: """sum mean var std cumsum prod cumprod norm any all count_nonzero softmax log_softmax

@@ -126,6 +126,8 @@ def arange(
         raise ValueError(f"arange: from {start} in steps of {step} one never comes to {end}")
     if dtype is None:
         dtype = np.float32 if any(isinstance(v, float) for v in (start, end, step)) else np.int64
+    elif np.dtype(dtype).kind in "iu":
+        start, end, step = int(start), int(end), int(step)
     return _placed(np.arange(start, end, step).astype(dtype), device, requires_grad)
 
 
@@ -140,7 +142,9 @@ def linspace(
     """`steps` numbers at equal distances from start to end, both included."""
     if steps < 0:
         raise ValueError(f"linspace: steps must not be negative, got {steps}")
-    return _placed(np.linspace(start, end, steps).astype(dtype or np.float32), device, requires_grad)
+    number = int if dtype is not None and np.dtype(dtype).kind in "iu" else float
+    values = np.linspace(number(start), number(end), steps)
+    return _placed(values.astype(dtype or np.float32), device, requires_grad)
 
 
 # ---- random --------------------------------------------------------------------------------------

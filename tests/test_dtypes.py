@@ -187,6 +187,13 @@ def test_copies():
     z.sum().backward()
     assert x.grad.tolist() == [3, 5] and not np.shares_memory(z.array, x.array)
     assert x.contiguous() is x
+    z = x.detach()
+    assert z.to("cpu") is z and z.to("cpu", copy=True).array is not z.array
+
+
+def test_integers_evenly_spaced_lie_between_integers():
+    assert minidl.linspace(4.3, -3, 3, dtype=minidl.int64).tolist() == [4, 0, -3]
+    assert minidl.arange(0.9, -8.1, -4.2, dtype=minidl.int64).tolist() == [0, -4]
 
 
 ERRORS = [

@@ -35,6 +35,10 @@ CALLS = {
     "var correction 0": lambda m, x: m.var(x, 0, correction=0),
     "var unbiased keyword": lambda m, x: x.var(dim=1, unbiased=False, keepdim=True),
     "std": lambda m, x: x.std(0),
+    "softmax of no elements": lambda m, x: m.softmax(x[:, :0], 1),
+    "softmax in float64": lambda m, x: (
+        m.log_softmax(x.float(), 1, dtype=m.float64) + x.softmax(0, dtype=m.float64)
+    ),
     "std biased": lambda m, x: m.std(x, unbiased=False),
     "std correction": lambda m, x: m.std(x, dim=-1, correction=0, keepdim=True),
     "prod": lambda m, x: x.prod(),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -104,7 +106,17 @@ def _rounding(name: str, says: str, array_name: str | None = None) -> Op:
 floor = _rounding("floor", "The largest integer not above x.")
 ceil = _rounding("ceil", "The smallest integer not below x.")
 trunc = _rounding("trunc", "x without its fraction.")
-round = _rounding("round", "The nearest integer; halves go to the even one.", "rint")
+_round = _rounding("round", "The nearest integer; halves go to the even one.", "rint")
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """The nearest multiple of 10^-decimals; halves go to the even one."""
+    if decimals == 0:
+        return _round(input)
+    if input.dtype.kind != "f":
+        raise TypeError(f"round: decimals are for floating-point tensors, got {input.dtype}")
+    scale = 10.0 ** builtins.abs(decimals)
+    return _round(input * scale) / scale if decimals > 0 else _round(input / scale) * scale
 
 
 # ---- division with remainder ---------------------------------------------------------------------
@@ -144,7 +156,32 @@ def fmod(xp, a, b):
     return xp.fmod(a, b)
 
 
+def div(
+    input: Tensor | float, other: Tensor | float, *, rounding_mode: Literal["floor", "trunc"] | None = None
+) -> Tensor:
+    """a / b; as an integer without a gradient if it is rounded, down ("floor") or towards 0 ("trunc")."""
+    if rounding_mode is None:
+        return pw.div(input, other)
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode != "trunc":
+        raise ValueError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
+    if result_type(input, other).kind == "f":
+        return trunc(pw.div(input, other))
+    return floor_divide(input - fmod(input, other), other)
+
+
 # ---- compositions --------------------------------------------------------------------------------
+
+
+def add(input: Tensor | float, other: Tensor | float, *, alpha: float = 1) -> Tensor:
+    """a + alpha · b."""
+    return pw.add(input, other if alpha == 1 else other * alpha)
+
+
+def sub(input: Tensor | float, other: Tensor | float, *, alpha: float = 1) -> Tensor:
+    """a - alpha · b."""
+    return pw.sub(input, other if alpha == 1 else other * alpha)
 
 
 def reciprocal(input: Tensor) -> Tensor:

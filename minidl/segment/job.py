@@ -192,6 +192,10 @@ def predict(run: Path, images: Sequence[Path], out: Path) -> list[Path]:
         if len(image.spatial) < config.dims:
             raise DataError(f"{path}: is {len(image.spatial)}-D, the network expects {config.dims}-D images")
         write_label(target, predict_image(network, image.array, image.spacing, config.patch), image)
+    print(
+        f"Label maps in {out}: {', '.join(target.name for target in targets[:3])}"
+        + ", ..." * (len(targets) > 3)
+    )
     return targets
 
 

@@ -6,6 +6,7 @@ At a kink the derivative is PyTorch's. Nothing overflows far from 0, neither in 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from minidl import backend
 from minidl.autograd import Tensor
