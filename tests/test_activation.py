@@ -7,7 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl
@@ -115,7 +116,7 @@ def test_two_orders_of_gradients_against_differences(name, call, formula):
 
 
 @names
-@settings(max_examples=8, derandomize=True, deadline=None)
+@examples(8)
 @given(x=st.lists(st.floats(-40, 40).filter(lambda x: abs(KINKS - x).min() > 1e-3), min_size=1, max_size=9))
 def test_values_and_gradients_are_pytorchs(name, call, formula, x):
     matches_torch(call, np.array(x), order=1 if name in NO_SECOND_IN_TORCH else 2)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl
 from minidl import nn
 from minidl.nn import functional as F
 from minidl.testing import gradcheck
-
-FEW = settings(max_examples=60, deadline=None, derandomize=True)
-MANY = settings(max_examples=500, deadline=None, derandomize=True)
 
 
 @st.composite
@@ -51,7 +49,7 @@ def geometries(draw, transposed: bool):
 
 
 def _compare(name: str, case) -> None:
-    from tests.oracle import assert_matches_torch, torch
+    from oracle import assert_matches_torch, torch
 
     rank, arrays, options = case
     ours, theirs = getattr(F, f"{name}{rank}d"), getattr(torch.nn.functional, f"{name}{rank}d")
@@ -65,26 +63,14 @@ def _compare(name: str, case) -> None:
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 class TestAgainstPyTorch:
-    @FEW
+    @examples(60)
     @given(geometries(transposed=False))
     def test_conv(self, case):
         _compare("conv", case)
 
-    @FEW
+    @examples(60)
     @given(geometries(transposed=True))
     def test_conv_transpose(self, case):
-        _compare("conv_transpose", case)
-
-    @pytest.mark.slow
-    @MANY
-    @given(geometries(transposed=False))
-    def test_conv_in_many_geometries(self, case):
-        _compare("conv", case)
-
-    @pytest.mark.slow
-    @MANY
-    @given(geometries(transposed=True))
-    def test_conv_transpose_in_many_geometries(self, case):
         _compare("conv_transpose", case)
 
 

@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl
@@ -48,7 +49,7 @@ def test_einsum_is_pytorchs_to_the_second_gradient(equation, shapes):
     same(lambda m, *xs: m.einsum(equation, *xs), *(normal(*s, seed=i) for i, s in enumerate(shapes)))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@examples(40)
 @given(
     terms=st.lists(st.text("abcd", max_size=3), min_size=1, max_size=3),
     kept=st.permutations("abcd"),

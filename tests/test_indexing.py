@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl
@@ -78,7 +79,7 @@ part = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@examples(150)
 @given(parts=st.lists(part, max_size=5))
 def test_any_mixture_of_parts(parts):
     from oracle import torch
@@ -177,7 +178,7 @@ def test_index_put_by_hand():
     assert x.tolist() == [0, 0, 0]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@examples(40)
 @given(dim=st.integers(-3, 2), data=st.data())
 def test_gather_of_any_index(dim, data):
     shape = [data.draw(st.integers(0, n)) for n in X.shape]

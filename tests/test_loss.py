@@ -7,7 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl
@@ -71,7 +72,7 @@ def test_losses_of_numbers(name, call, expected):
 
 
 @of_numbers
-@settings(max_examples=5, derandomize=True, deadline=None)
+@examples(5)
 @given(
     reduction=st.sampled_from(REDUCTIONS),
     shape=st.lists(st.integers(0, 3), max_size=3),
@@ -164,7 +165,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("name, call", CALLS, ids=[row[0] for row in CALLS])
-@settings(max_examples=12, derandomize=True, deadline=None)
+@examples(12)
 @given(
     reduction=st.sampled_from(REDUCTIONS),
     shape=st.lists(st.integers(1, 3), max_size=2),
@@ -280,7 +281,7 @@ def test_binary_cross_entropy_with_logits_by_hand():
     np.testing.assert_allclose(w.detach().numpy(), losses * np.array([3, 1, 3, 1]))
 
 
-@settings(max_examples=15, derandomize=True, deadline=None)
+@examples(15)
 @given(
     reduction=st.sampled_from(REDUCTIONS),
     shape=st.lists(st.integers(1, 3), max_size=2),

@@ -8,7 +8,8 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl
@@ -90,7 +91,7 @@ def test_gradients_against_differences(row):
     assert gradcheck(lambda *xs: call(F, *xs), tensors, order=2)
 
 
-@settings(max_examples=10, derandomize=True, deadline=None)
+@examples(10)
 @given(
     shape=st.lists(st.integers(1, 3), min_size=0, max_size=3),
     samples=st.integers(1, 3),

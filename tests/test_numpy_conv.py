@@ -5,7 +5,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minidl.kernels import threads
@@ -120,7 +121,7 @@ def test_edges(name):
     check(*EDGES[name])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60)
 @given(st.data())
 def test_random_geometry(data):
     rank = data.draw(st.integers(1, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from examples import examples
 
 import minidl
 from minidl import nn
@@ -61,7 +62,7 @@ def test_random_pads_equal_pytorch():
     st = hypothesis.strategies
     axis = st.integers(1, 6).flatmap(lambda n: st.tuples(st.just(n), *(st.integers(0, n - 1),) * 2))
 
-    @hypothesis.settings(max_examples=40, derandomize=True, deadline=None, database=None)
+    @examples(40)
     @hypothesis.given(st.lists(axis, min_size=1, max_size=3), st.sampled_from(MODES))
     def check(axes, mode):
         size = [n for n, _, _ in axes]

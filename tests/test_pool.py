@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from examples import examples
 
 import minidl
 from minidl import nn
@@ -166,7 +167,7 @@ def test_random_geometries_equal_pytorch():
         lambda k: st.tuples(st.integers(1, 8), st.just(k), st.integers(1, 4), st.integers(0, k // 2))
     )
 
-    @hypothesis.settings(max_examples=40, derandomize=True, deadline=None, database=None)
+    @examples(40)
     @hypothesis.given(st.lists(axis, min_size=1, max_size=3), st.booleans(), st.integers(0, 9))
     def check(axes, ceil_mode, seed):
         size, kernel, stride, padding = zip(*axes)

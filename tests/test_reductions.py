@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl
@@ -91,7 +92,7 @@ def test_values_and_two_orders_of_gradients_are_pytorchs(name):
 SHAPED = ("sum", "mean", "prod", "norm", "amax", "max", "argmax", "any", "count_nonzero")
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@examples(40)
 @given(
     name=st.sampled_from(SHAPED), dim=st.none() | st.integers(-3, 2), keepdim=st.booleans(), data=st.data()
 )

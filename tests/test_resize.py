@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from examples import examples
 
 import minidl
 from minidl import nn
@@ -89,7 +90,7 @@ def test_random_sizes_equal_pytorch():
     st = hypothesis.strategies
     axis = st.tuples(st.integers(1, 9), st.integers(1, 20))
 
-    @hypothesis.settings(max_examples=40, derandomize=True, deadline=None, database=None)
+    @examples(40)
     @hypothesis.given(st.lists(axis, min_size=1, max_size=3), st.integers(0, 99))
     def check(axes, seed):
         rank, (size, outputs) = len(axes), zip(*axes)

@@ -7,7 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl
@@ -99,7 +100,7 @@ def test_tversky_index_by_hand():
     assert F.tversky_index(p, y, mask=mask, **exact).item() == pytest.approx(3 / 3.5)
 
 
-@settings(max_examples=15, derandomize=True, deadline=None)
+@examples(15)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     samples=st.integers(1, 3),

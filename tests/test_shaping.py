@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl
@@ -81,7 +82,7 @@ def test_integers_and_booleans_can_be_rearranged_too(name):
     same(CALLS[name] if name != "cat" else lambda m, x: m.cat([x, x]), X > 4) if name != "stack" else None
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60)
 @given(
     shape=st.lists(st.integers(0, 3), max_size=4),
     shift=st.integers(-5, 5),
