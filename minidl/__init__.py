@@ -12,6 +12,7 @@ from minidl.backend import device, manual_seed
 from minidl.dtypes import (
     bool, float16, float32, float64, int8, int16, int32, int64, promote_types, result_type, uint8,
 )
+from minidl.kernels.threads import get_num_threads, set_num_threads
 from minidl.ops.einsum import einsum, tensordot
 from minidl.ops.elementary import (
     acos, add, asin, atan, atan2, ceil, clamp, cosh, div, erf, floor, floor_divide, fmod, log2, log10,
@@ -54,7 +55,7 @@ __all__ = [
     "bitwise_xor", "bmm", "bool", "broadcast_to", "cat", "ceil", "chunk", "clamp", "cos", "cosh",
     "count_nonzero", "cumprod", "cumsum", "device", "diag", "diagonal", "div", "dot", "einsum",
     "enable_grad", "eq", "erf", "exp", "expm1", "eye", "flatten", "flip", "float16", "float32", "float64",
-    "floor", "floor_divide", "fmod", "from_numpy", "full", "full_like", "gather", "ge", "gt", "index_add",
+    "floor", "floor_divide", "fmod", "from_numpy", "full", "full_like", "gather", "ge", "get_num_threads", "gt", "index_add",
     "index_put", "index_select", "int8", "int16", "int32", "int64", "is_grad_enabled", "isfinite",
     "isinf", "isnan", "le", "linalg", "linspace", "load", "log", "log1p", "log2", "log10", "log_softmax",
     "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "manual_seed",
@@ -62,7 +63,7 @@ __all__ = [
     "mm", "movedim", "mul", "mv", "nan_to_num", "narrow", "ne", "neg", "nn", "no_grad", "norm", "ones",
     "ones_like", "optim", "outer", "permute", "pow", "prod", "promote_types", "rand", "rand_like",
     "randint", "randn", "randn_like", "randperm", "reciprocal", "relu", "remainder", "reshape",
-    "result_type", "roll", "round", "rsqrt", "save", "scatter_add", "set_grad_enabled", "sigmoid", "sign",
+    "result_type", "roll", "round", "rsqrt", "save", "scatter_add", "set_grad_enabled", "set_num_threads", "sigmoid", "sign",
     "sin", "sinh", "softmax", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "sub", "sum",
     "t", "take_along_dim", "tan", "tanh", "tensor", "tensordot", "tile", "topk", "transpose", "tril",
     "triu", "trunc", "uint8", "unbind", "unsqueeze", "var", "where", "zeros", "zeros_like",

@@ -255,3 +255,23 @@ def test_a_flat_network_goes_through_a_volume_slice_by_slice():
     labels = predict_image(lambda x: np.concatenate([0 * x, x], 1), volume, (1, 1, 4), (4, 4))
     assert labels.shape == (6, 7, 5)
     np.testing.assert_array_equal(labels, (volume[0] > volume.mean()).astype(np.uint8))
+
+
+def test_channels_in_files_of_their_own_are_put_together(tmp_path, capsys):
+    data = tmp_path / "data"
+    for kind in ("imagesTr", "labelsTr"):
+        (data / kind).mkdir(parents=True)
+    for i in range(4):
+        image, label = phantom_case("train", i, (17, 16, 18))
+        for c, channel in enumerate((image, 1 - image)):
+            nibabel.save(
+                nibabel.Nifti1Image(channel, np.eye(4)), data / "imagesTr" / f"case{i}_000{c}.nii.gz"
+            )
+        nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), data / "labelsTr" / f"case{i}.nii.gz")
+    out, predicted = tmp_path / "run", tmp_path / "predicted"
+    assert main(["train", "--data", str(data), "--steps", "2", "--out", str(out)]) == 0
+    assert main(["predict", str(out), str(data / "imagesTr"), "-o", str(predicted)]) == 0
+    assert sorted(path.name for path in predicted.iterdir()) == [f"case{i}.nii.gz" for i in range(4)]
+    one = data / "imagesTr" / "case0_0000.nii.gz"
+    assert main(["predict", str(out), str(one), "-o", str(predicted)]) == 2
+    assert "1 channels, the network expects 2" in capsys.readouterr().err

@@ -100,7 +100,7 @@ class FolderDataset:
 
     @cached_property
     def _example(self) -> Image:
-        return _read_channels(self._files[0].images)
+        return read_channels(self._files[0].images)
 
     @cached_property
     def _label_values(self) -> set[int]:
@@ -194,7 +194,7 @@ class FolderDataset:
 # ---- reading one case -------------------------------------------------------------------------
 
 
-def _read_channels(paths: Sequence[Path]) -> Image:
+def read_channels(paths: Sequence[Path]) -> Image:
     """The image (C, *spatial) whose channels lie in `paths`."""
     first, *others = [read_image(path) for path in paths]
     for path, other in zip(paths[1:], others, strict=True):
@@ -214,7 +214,7 @@ def _read_label(files: CaseFiles) -> Image:
 
 
 def _read_case(files: CaseFiles) -> Case:
-    image, label = _read_channels(files.images), _read_label(files)
+    image, label = read_channels(files.images), _read_label(files)
     _check_same_space(files.labels[0], label, files.images[0], image)
     return Case(files.name, image, label)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import minidl
-from minidl.data import DataError, open_dataset, read_image, write_label
+from minidl.data import DataError, open_dataset, write_label
+from minidl.data.dataset import read_channels
+from minidl.data.images import NIFTI, SUFFIXES, suffix_of
 from minidl.models import UNet
 from minidl.segment import metrics
 from minidl.segment.config import Config, choose_features, choose_patch
@@ -146,56 +149,55 @@ def load_run(run: Path) -> tuple[Config, UNet]:
     return config, model
 
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".png", ".tif", ".tiff", ".jpg", ".jpeg")
-
-
-def _suffix(path: Path) -> str | None:
-    return next((s for s in IMAGE_SUFFIXES if path.name.lower().endswith(s)), None)
-
-
 def _images(paths: Sequence[Path]) -> list[Path]:
     """The image files among files and folders, sorted within a folder."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if not p.name.startswith(".") and _suffix(p))
+            inside = sorted(p for p in path.iterdir() if not p.name.startswith(".") and suffix_of(p))
             if not inside:
-                raise DataError(f"{path}: there are no images ({', '.join(IMAGE_SUFFIXES)}) in this folder")
+                raise DataError(f"{path}: there are no images ({', '.join(SUFFIXES)}) in this folder")
             found += inside
         else:
             found.append(path)
     return found
 
 
+def _by_case(files: Sequence[Path], channels: int) -> dict[str, list[Path]]:
+    """The files of each case by its name; of several channels CASE_0000, CASE_0001, ... belong together."""
+    cases: dict[str, list[Path]] = {}
+    for path in files:
+        numbered = re.fullmatch(r"(.+)_\d{4}", _stem(path), re.ASCII) if channels > 1 else None
+        name = numbered[1] if numbered else _stem(path)
+        if name in cases and not numbered:
+            raise ValueError(f"predict: two of the images are called {name}, and would share one result")
+        cases.setdefault(name, []).append(path)
+    return cases
+
+
 def predict(run: Path, images: Sequence[Path], out: Path) -> list[Path]:
-    """Segment images with the network of a run: one label map per image, in the image's format and
-    geometry.
-    """
+    """Segment images with the network of a run: one label map a case, in the image's format and geometry."""
     from tqdm import tqdm
 
     config, model = load_run(run)
     network = as_network(model)
-    files = _images(images)
-    targets = [
-        out / (p.name if _suffix(p) in (".nii", ".nii.gz", ".png") else f"{p.stem}.png") for p in files
-    ]
-    if len(set(targets)) < len(targets):
-        raise ValueError(
-            "predict: two of the images have the same name, and would overwrite each other's result"
-        )
-    for path, target in zip(tqdm(files, "Predicting", disable=len(files) < 2), targets):
-        image = read_image(path)
+    cases = _by_case(_images(images), len(config.channels))
+    targets = []
+    for name, paths in tqdm(cases.items(), "Predicting", disable=len(cases) < 2):
+        image = read_channels(sorted(paths))
         if len(image.array) != len(config.channels):
             raise DataError(
-                f"{path}: has {len(image.array)} channels, the network expects {len(config.channels)}"
+                f"{paths[0]}: has {len(image.array)} channels, the network expects {len(config.channels)}"
             )
         if len(image.spatial) < config.dims:
-            raise DataError(f"{path}: is {len(image.spatial)}-D, the network expects {config.dims}-D images")
-        write_label(target, predict_image(network, image.array, image.spacing, config.patch), image)
-    print(
-        f"Label maps in {out}: {', '.join(target.name for target in targets[:3])}"
-        + ", ..." * (len(targets) > 3)
-    )
+            raise DataError(
+                f"{paths[0]}: is {len(image.spatial)}-D, the network needs {config.dims}-D images"
+            )
+        suffix = suffix_of(paths[0]) if suffix_of(paths[0]) in NIFTI else ".png"
+        targets.append(out / f"{name}{suffix}")
+        write_label(targets[-1], predict_image(network, image.array, image.spacing, config.patch), image)
+    names = ", ".join(target.name for target in targets[:3]) + ", ..." * (len(targets) > 3)
+    print(f"Label maps in {out}: {names}")
     return targets
 
 
@@ -235,4 +237,4 @@ def evaluate(predictions: Path, truths: Path, classes: Sequence[str] | None, out
 
 
 def _stem(path: Path) -> str:
-    return path.name[: -len(_suffix(path) or "")]
+    return path.name[: len(path.name) - len(suffix_of(path))]
