@@ -272,6 +272,9 @@ class Op:
             parents.append(x.node or (x if x._requires_grad else None))
             recorded = recorded or parents[-1] is not None
             xp = xp or array_module(x.array)
+        if xp is None:
+            given = ", ".join(type(x).__name__ for x in inputs)
+            raise TypeError(f"{self.name}: expected a Tensor, got {given}; minidl.tensor(...) makes one")
         y = as_array(self.forward(xp, *arrays, **static), xp)
         if not (recorded and self.vjps and _mode.recording):
             return Tensor(y)

@@ -321,3 +321,20 @@ def test_without_recording_nothing_is_kept():
         z = y * y
     del y
     assert array() is None and z.node is None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: minidl.sum(np.ones(3)),
+        lambda: minidl.max(2, 3),
+        lambda: minidl.amin(np.ones(3)),
+        lambda: minidl.narrow(np.ones(3), 0, 0, 1),
+        lambda: minidl.exp(1.0),
+        lambda: minidl.cat([np.ones(3)]),
+        lambda: minidl.narrow(minidl.ones(3), 0, minidl.tensor(True), 1),
+    ],
+)
+def test_what_is_not_a_tensor_is_refused_by_name(call):
+    with pytest.raises(TypeError, match=r"^\w+: .*(Tensor|ndarray|int)"):
+        call()

@@ -14,7 +14,7 @@ from minidl.autograd import Op, Tensor, op
 from minidl.backend import array_module
 from minidl.ops import linear, logic
 from minidl.ops import pointwise as pw
-from minidl.ops.shaping import dropped, normalize_dim, normalize_dims
+from minidl.ops.shaping import check_tensor, dropped, normalize_dim, normalize_dims
 
 Dims = int | Sequence[int] | None
 
@@ -55,6 +55,7 @@ def _nonempty(input: Tensor, dims: tuple[int, ...], name: str) -> None:
 
 
 def _over(extreme: Op, name: str, input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+    check_tensor(input, name)
     dims = normalize_dims(dim, input.ndim, name)
     _nonempty(input, dims, name)
     return dropped(extreme(input, axes=dims), dims, keepdim)
@@ -104,6 +105,7 @@ def _gathered(input: Tensor, indices: Tensor, at: int) -> Chosen:
 
 
 def _extreme(name: str, input: Tensor, dim: int, keepdim: bool) -> Chosen:
+    check_tensor(input, name[3:])
     at = normalize_dim(dim, input.ndim, name[3:])
     values, indices = _gathered(input, _arg(name, input, at, keepdim=True), at)
     return Chosen(dropped(values, (at,), keepdim), dropped(indices, (at,), keepdim))

@@ -41,8 +41,17 @@ def normalize_dims(dim: int | Sequence[int] | None, ndim: int, name: str) -> tup
     return dims if ndim else ()
 
 
+def check_tensor(input: Any, name: str) -> None:
+    """TypeError where a number or an array was given instead of a tensor."""
+    if not isinstance(input, Tensor):
+        raise TypeError(
+            f"{name}: expected a Tensor, got {type(input).__name__}; minidl.tensor(...) makes one"
+        )
+
+
 def existing_dim(input: Tensor, dim: int, name: str) -> int:
     """`normalize_dim` for functions that refuse tensors without dims."""
+    check_tensor(input, name)
     if input.ndim == 0:
         raise IndexError(f"{name}: expected a tensor with at least one dim, got one of shape ()")
     return normalize_dim(dim, input.ndim, name)
@@ -282,6 +291,8 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """The elements start .. start + length - 1 along a dim."""
     at = existing_dim(input, dim, "narrow")
     size = input.shape[at]
+    if isinstance(start, Tensor) and start.dtype.kind == "b":
+        raise TypeError("narrow: start must be an integer, got a boolean tensor")
     first = start + size if start < 0 else start
     if not 0 <= first <= first + length <= size:
         raise IndexError(f"narrow: start {start}, length {length} leave dim {dim} of size {size}")
