@@ -32,10 +32,9 @@ not have is marked with ★. Every function here differentiates to any order whe
 The whole list, with reasons, is the table of departures in `tests/test_op_db.py`. Among them:
 
 - `max_unpool` with duplicate indices: the value that was overwritten has no gradient.
-- `avg_pool` and `logsumexp` refuse integers; `hardtanh` of integers gives floats; a negative `eps` is refused.
+- `avg_pool` and `logsumexp` refuse integers; `hardtanh` of integers gives floats; no `eps` is negative.
 - `topk` and `sort` keep equals in order; a tensor without dims is no vector in `gather` and `index_add`.
 - Functions of two tensors, such as `maximum`, also take a number.
-
 - Mistakes that PyTorch only warns about, or repairs silently, raise: targets of another shape that
   would broadcast, `dropout2d` of a 3-D input, one value per group in `group_norm`.
 - `tensor[index] = value` is refused, since a recorded op may still need the old values;
