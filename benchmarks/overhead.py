@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import timeit
+from typing import Any
 
 import torch
 
 import minidl
 from benchmarks.side_by_side import header, row
 
+CHAIN = 1000
+
+
+def _chain(a: Any, c: Any) -> None:
+    """y = a·c·c···c: as many recorded ops as links, one backward through all of them."""
+    y = a
+    for _ in range(CHAIN):
+        y = y * c
+    y.backward()
+
 
 def main(threads: int, rounds: int) -> None:
-    """Print microseconds for y = a·a recorded, and for y.backward() with it."""
+    """Print microseconds: an op in a long chain, and a backward of its own for a single op."""
     header(threads)
-    ours, theirs = minidl.tensor(1.5, requires_grad=True), torch.tensor(1.5, requires_grad=True)
-    widths = (10, 11, 17)
-    row(("", "forward µs", "with backward µs"), widths)
+    widths = (10, 30, 21, 28)
+    row(("", "one of 1,000 ops, both ways µs", "one op, forward µs", "one op and its backward µs"), widths)
     row([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])], widths)
-    for name, a in (("minidl", ours), ("PyTorch", theirs)):
-        runs = (lambda a=a: a * a), (lambda a=a: (a * a).backward())
-        times = [min(timeit.repeat(run, number=2000, repeat=rounds)) / 2000 for run in runs]
+    for name, library in (("minidl", minidl), ("PyTorch", torch)):
+        a, c = library.tensor(1.5, requires_grad=True), library.tensor(1.0)
+        runs = (
+            (lambda a=a, c=c: _chain(a, c), 1, CHAIN),
+            (lambda a=a: a * a, 2000, 1),
+            (lambda a=a: (a * a).backward(), 2000, 1),
+        )
+        times = [min(timeit.repeat(run, number=n, repeat=5 * rounds)) / (n * ops) for run, n, ops in runs]
         row((name, *(f"{1e6 * t:.1f}" for t in times)), widths)

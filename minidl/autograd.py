@@ -23,9 +23,11 @@ the shape, dtype or device of an input asks for `x_like` instead of `x`, and no 
 from __future__ import annotations
 
 import inspect
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
+from operator import attrgetter
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -195,13 +197,16 @@ class Like(NamedTuple):
 class Node:
     """One recorded op: where its inputs came from, and what its vjps asked to keep."""
 
-    __slots__ = ("op", "parents", "saved", "static")
+    __slots__ = ("number", "op", "parents", "saved", "shape", "static")
+    count = itertools.count()
 
-    def __init__(self, op: Op, parents: tuple, saved: Any, static: dict):
+    def __init__(self, op: Op, parents: tuple, saved: Any, static: dict, shape: tuple[int, ...]):
         self.op = op
         self.parents = parents  # per input: a Node, a leaf Tensor, or None where no gradient is wanted
         self.saved = saved  # name -> Tensor, Like, or the output's array for "y"; None once freed
         self.static = static
+        self.shape = shape  # of the output
+        self.number = next(Node.count)  # an op is recorded after those that made its inputs
 
     @property
     def name(self) -> str:
@@ -219,26 +224,23 @@ class _Vjp:
         parameters = list(inspect.signature(function).parameters.values())[1:]  # without g
         names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
         arrays = {"y", *inputs, *(f"{name}_like" for name in inputs)}
+        self.names = names
         self.kept = [name for name in names if name in arrays]
         self.sources = {  # name -> which input, and whether its shape, dtype and device are enough
             name: (list(inputs).index(name.removesuffix("_like")), name.endswith("_like"))
             for name in self.kept
             if name != "y"
         }
-        self.static = [name for name in names if name not in arrays]
+        self.takes_output = "y" in self.kept
         self.takes_all_static = len(names) < len(parameters)
 
     def __call__(self, g: Tensor, node: Node, k: int) -> Tensor:
-        saved = node.saved
-        arguments = {name: saved[name] for name in self.kept}
-        if "y" in arguments:  # kept as an array: a Tensor would hold its own node in a cycle
-            arguments["y"] = Tensor(saved["y"], node=node if _mode.recording else None)
+        found = {**node.saved, **node.static, "k": k}  # k: which of *xs
+        if self.takes_output:  # kept as an array: a Tensor would hold its own node in a cycle
+            found["y"] = Tensor(found["y"], node=node if _mode.recording else None)
         if self.takes_all_static:
-            arguments.update(node.static)
-        else:
-            for name in self.static:
-                arguments[name] = k if name == "k" else node.static[name]  # k: which of *xs
-        return self.function(g, **arguments)
+            return self.function(g, *(found[name] for name in self.kept), **node.static)
+        return self.function(g, *[found[name] for name in self.names])
 
 
 class Op:
@@ -260,25 +262,28 @@ class Op:
 
     def __call__(self, *inputs: Any, **static: Any) -> Tensor:
         """Inputs are Tensors, or Python numbers where the forward takes them."""
-        arrays: list[Any] = []
-        parents: list[Node | Tensor | None] = []
-        xp, recorded = None, False  # one loop and no property look-ups: this runs for every op
-        for x in inputs:
-            if not isinstance(x, Tensor):
+        inputs = self.prepared(inputs)
+        arrays, parents, recorded, xp = [], [], False, None
+        for x in inputs:  # one loop and no property look-ups: this runs for every op
+            if isinstance(x, Tensor):
+                arrays.append(array := x.array)
+                parents.append(parent := x.node or (x if x._requires_grad else None))
+                recorded = recorded or parent is not None
+                xp = xp or array_module(array)
+            else:
                 arrays.append(x)
                 parents.append(None)
-                continue
-            arrays.append(x.array)
-            parents.append(x.node or (x if x._requires_grad else None))
-            recorded = recorded or parents[-1] is not None
-            xp = xp or array_module(x.array)
         if xp is None:
             given = ", ".join(type(x).__name__ for x in inputs)
             raise TypeError(f"{self.name}: expected a Tensor, got {given}; minidl.tensor(...) makes one")
         y = as_array(self.forward(xp, *arrays, **static), xp)
         if not (recorded and self.vjps and _mode.recording):
             return Tensor(y)
-        return Tensor(y, node=Node(self, tuple(parents), self._keep(inputs, parents, y), static))
+        return Tensor(y, node=Node(self, tuple(parents), self._keep(inputs, parents, y), static, y.shape))
+
+    def prepared(self, inputs: tuple) -> tuple:
+        """The inputs as the forward takes them: a law may have a step before its ops."""
+        return inputs
 
     def __get__(self, instance: Tensor | None, owner: type | None = None) -> Any:
         """As an attribute of Tensor an op is a method."""
@@ -330,26 +335,16 @@ def op(*vjps: Callable | None, law: str) -> Callable[[Callable], Op]:
 # ---- backward ----------------------------------------------------------------------------------
 
 
-def _topological_order(roots: Iterable[Node]) -> list[Node]:
+def _latest_first(roots: Iterable[Node]) -> list[Node]:
     """Every node reachable from the roots, each before the nodes that made its inputs. No recursion."""
-    consumers: dict[Node, int] = {root: 0 for root in roots}
-    stack = list(consumers)
+    found = set(roots)
+    stack = list(found)
     while stack:
         for parent in stack.pop().parents:
-            if isinstance(parent, Node):
-                if parent not in consumers:
-                    consumers[parent] = 0
-                    stack.append(parent)
-                consumers[parent] += 1
-    ready, order = [node for node, count in consumers.items() if count == 0], []
-    while ready:
-        order.append(node := ready.pop())
-        for parent in node.parents:
-            if isinstance(parent, Node):
-                consumers[parent] -= 1
-                if consumers[parent] == 0:
-                    ready.append(parent)
-    return order
+            if isinstance(parent, Node) and parent not in found:
+                found.add(parent)
+                stack.append(parent)
+    return sorted(found, key=attrgetter("number"), reverse=True)
 
 
 def _on_the_way(order: list[Node], targets: set) -> set[Node]:
@@ -370,36 +365,39 @@ def _cotangents(
 ) -> dict[Any, Tensor]:
     """dL/d(target) for leaves (targets=None: every leaf) and for the nodes named in targets."""
     arrived: dict[Any, Tensor] = {}  # Node or leaf Tensor -> sum of what has arrived
-
-    def arrive(place: Any, g: Tensor) -> None:
-        arrived[place] = arrived[place] + g if place in arrived else g
-
     for output, gradient in zip(outputs, gradients, strict=True):
-        arrive(output.node or output, _initial_cotangent(output, gradient))
-    order = _topological_order(output.node for output in outputs if output.node)
-    useful = set(order) if targets is None else _on_the_way(order, targets)
+        place = output.node or output
+        g = _initial_cotangent(output, gradient)
+        arrived[place] = arrived[place] + g if place in arrived else g
+    order = _latest_first([output.node for output in outputs if output.node])
+    useful = None if targets is None else _on_the_way(order, targets)
 
     with set_grad_enabled(create_graph):
         for node in order:
-            wanted = targets is not None and node in targets
-            g = arrived.get(node) if wanted else arrived.pop(node, None)
-            if g is None or node not in useful:
+            g = arrived.get(node) if useful is not None and node in targets else arrived.pop(node, None)
+            if g is None or (useful is not None and node not in useful):
                 continue
             if node.saved is None:
                 raise RuntimeError(
                     f"backward: the graph behind {node.name} was freed by an earlier backward; "
                     "pass retain_graph=True to the first one to walk it twice"
                 )
-            wanted_inputs = [
+            wanted = [
                 k
                 for k, parent in enumerate(node.parents)
-                if parent is not None and (targets is None or parent in targets or parent in useful)
+                if parent is not None and (useful is None or parent in targets or parent in useful)
             ]
-            for k, cotangent in node.op.pull_back(g, node, wanted_inputs):
-                arrive(node.parents[k], cotangent)
+            for k, cotangent in node.op.pull_back(g, node, wanted):
+                place = node.parents[k]
+                arrived[place] = _plus(arrived[place], cotangent) if place in arrived else cotangent
             if node.saved and not retain_graph:
                 node.saved = None
     return arrived
+
+
+def _plus(a: Tensor, b: Tensor) -> Tensor:
+    """a + b, recorded only where the gradient is itself to be differentiated."""
+    return a + b if _mode.recording else Tensor(as_array(a.array + b.array, array_module(a.array)))
 
 
 def _initial_cotangent(output: Tensor, gradient: Tensor | None) -> Tensor:
@@ -427,12 +425,15 @@ def backward(
     gradients = [None] * len(tensors) if gradients is None else gradients
     retain_graph = create_graph if retain_graph is None else retain_graph
     owned = {id(g.array) for g in gradients if g is not None}
-    for leaf, g in _cotangents(tensors, gradients, None, retain_graph, create_graph).items():
-        # A view (of a broadcast, a crop) would keep its base alive; a + b hands both operands the same array.
-        if not (create_graph and g.requires_grad) and (g.array.base is not None or id(g.array) in owned):
-            g = Tensor(g.array.copy())
-        owned.add(id(g.array))
-        leaf.grad = g if leaf.grad is None else leaf.grad + g
+    found = _cotangents(tensors, gradients, None, retain_graph, create_graph)
+    with set_grad_enabled(create_graph):
+        for leaf, g in found.items():
+            # A view (of a broadcast, a crop) would keep its base alive; a + b hands both operands one array.
+            shared = g.array.base is not None or id(g.array) in owned
+            if shared and not g.requires_grad:
+                g = Tensor(g.array.copy())
+            owned.add(id(g.array))
+            leaf.grad = g if leaf.grad is None else _plus(leaf.grad, g)
 
 
 def grad(

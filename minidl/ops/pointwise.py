@@ -70,20 +70,21 @@ class Pointwise(Op):
     conditions = 0  # how many of the first operands only choose between the others
     kinds = "buif"  # NumPy's letters for the dtypes that it takes: bool, unsigned, signed, floating
 
-    def __call__(self, *operands: Any, **static: Any) -> Tensor:
-        if not self._aligned(operands):
-            operands = tuple(align(operands, self.name, self.to_float, self.conditions))
-            dtype = result_type(*operands[self.conditions :])
-            if dtype.kind not in self.kinds:
-                raise TypeError(f"{self.name}: not defined for {dtype} operands")
-        return super().__call__(*operands, **static)
+    def prepared(self, operands: tuple) -> tuple:
+        if self._aligned(operands):
+            return operands
+        operands = tuple(align(operands, self.name, self.to_float, self.conditions))
+        dtype = result_type(*operands[self.conditions :])
+        if dtype.kind not in self.kinds:
+            raise TypeError(f"{self.name}: not defined for {dtype} operands")
+        return operands
 
     def _aligned(self, operands: tuple) -> bool:
         """Whether there is nothing to do, the common case: floats of one dtype and shape, Python numbers."""
         first = operands[0]
-        if not isinstance(first, Tensor) or first.array.dtype.kind != "f" or "f" not in self.kinds:
+        if not isinstance(first, Tensor) or (dtype := first.array.dtype).kind != "f" or "f" not in self.kinds:
             return False
-        dtype, shape = first.array.dtype, first.array.shape
+        shape = first.array.shape
         for x in operands[1:]:
             if not isinstance(x, Tensor):
                 if type(x) is not float and type(x) is not int:
