@@ -9,6 +9,7 @@ import pytest
 
 import minidl
 from minidl.autograd import Like, Op, grad
+from minidl.kernels import numpy_local, reference
 from minidl.kernels.windows import output_size
 from minidl.ops import bilinear
 from minidl.testing import gradcheck, triple_test
@@ -83,7 +84,7 @@ def brute_force(x, w, u_shape, stride, padding, dilation, groups):
 
 
 def test_the_tables_hold_every_bilinear_op():
-    assert {"matmul", "conv", "conv_input", "conv_weight"} == {
+    assert {"matmul", "conv", "conv_input", "conv_weight", "local_sum", "local_spread", "local_dot"} == {
         name for name, op in Op.registry.items() if op.law == "bilinear"
     }
 
@@ -175,6 +176,67 @@ def test_low_precision(shapes, static, dtype, tol):
         assert found.dtype == dtype
         expected = op(exact[a], exact[b]).detach().numpy()
         np.testing.assert_allclose(found.numpy(), expected, atol=tol * np.abs(expected).max())
+
+
+# ---- sums over neighbourhoods --------------------------------------------------------------------
+
+NEIGHBOURHOODS = [
+    ((5,), (3,)),
+    ((2,), (7,)),
+    ((1, 4), (3, 3)),
+    ((3, 4), (1, 5)),
+    ((2, 3, 2), (3, 1, 3)),
+    ((0, 2), (3, 3)),
+]
+every_neighbourhood = pytest.mark.parametrize("size, window", NEIGHBOURHOODS, ids=str)
+
+
+def neighbourhood(size, window, channels=2, batch=2):
+    return leaves((batch, *window, *size), (batch, channels, *size), (batch, channels, *size))
+
+
+def local_trio(window):
+    """local_sum(w, q), local_spread(w, u), local_dot(q, u)."""
+    return bilinear.local_sum, bilinear.local_spread, lambda q, u: bilinear.local_dot(q, u, window=window)
+
+
+@every_neighbourhood
+def test_local_sum_is_its_defining_sum(size, window):
+    w, q, _ = neighbourhood(size, window)
+    y = np.zeros(q.shape)
+    for n, c, *i in np.ndindex(q.shape):
+        for d in np.ndindex(*window):
+            j = [a + b - k // 2 for a, b, k in zip(i, d, window)]
+            if all(0 <= a < m for a, m in zip(j, size)):
+                y[(n, c, *i)] += w.array[(n, *d, *i)] * q.array[(n, c, *j)]
+    np.testing.assert_allclose(bilinear.local_sum(w, q).detach().numpy(), y, atol=1e-12)
+
+
+@every_neighbourhood
+def test_the_local_form_is_the_same_three_ways(size, window):
+    w, q, u = (t.detach().numpy() for t in neighbourhood(size, window))
+    total, spread, dot = (f(*map(minidl.tensor, pair)).numpy()
+                          for f, pair in zip(local_trio(window), ((w, q), (w, u), (q, u))))  # fmt: skip
+    np.testing.assert_allclose([(total * u).sum(), (spread * q).sum()], [(dot * w).sum()] * 2, atol=1e-11)
+
+
+@pytest.mark.parametrize("size, window", NEIGHBOURHOODS[:5], ids=str)
+def test_local_gradients_of_three_orders(size, window):
+    w, q, u = neighbourhood(size, window, batch=1)
+    for op, inputs in zip(local_trio(window), ((w, q), (w, u), (q, u))):
+        assert gradcheck(op, inputs, order=3, **EXACT)
+
+
+@every_neighbourhood
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_the_threaded_local_kernels_are_the_clear_ones(size, window, dtype, monkeypatch):
+    monkeypatch.setattr(numpy_local, "BLOCK", 4)  # many blocks, also of small images
+    w, q, u = (np.asfortranarray(t.array.astype(dtype)) for t in neighbourhood(size, window))
+    for name, *inputs in (("local_sum", w, q), ("local_spread", w, u), ("local_dot", q, u)):
+        options = {"window": window} if name == "local_dot" else {}
+        found, clear = (getattr(k, name)(*inputs, **options) for k in (numpy_local, reference))
+        assert found.dtype == clear.dtype == dtype
+        np.testing.assert_allclose(found, clear, atol=3 * np.finfo(dtype).eps * 10)
 
 
 # ---- matmul ------------------------------------------------------------------------------------

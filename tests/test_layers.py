@@ -13,9 +13,9 @@ import minidl
 
 PACKAGE = Path(minidl.__file__).parent
 ROOMS = (
-    "dtypes", "backend", "files", "kernels", "autograd", "ops", "inplace", "tensor", "methods", "linalg",
-    "serialize", "nn", "optim", "models", "receptive_field", "checkerboard", "data", "plot", "segment",
-    "testing", "check", "cli",
+    "dtypes", "backend", "files", "kernels", "autograd", "utils", "ops", "inplace", "tensor", "methods",
+    "linalg", "serialize", "nn", "optim", "models", "crf", "summary", "receptive_field", "checkerboard",
+    "data", "plot", "segment", "testing", "check", "cli",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 HOST_ONLY = {"dtype", "ndarray", "generic", "integer", "intp", "bool_", "iinfo", "finfo", "promote_types",

@@ -7,6 +7,7 @@ import pytest
 
 import minidl
 from minidl import optim
+from minidl.kernels import Numpy, reference
 from minidl.optim import lr_scheduler
 
 OPTIMIZERS = [  # class, options, the weight after three steps on w² / 2 from w = 1
@@ -16,11 +17,13 @@ OPTIMIZERS = [  # class, options, the weight after three steps on w² / 2 from w
     ("SGD", dict(lr=0.1, momentum=0.9, dampening=0.5), 0.60525),
     ("SGD", dict(lr=0.1, weight_decay=0.5), 0.614125),
     ("SGD", dict(lr=0.1, momentum=0.5, weight_decay=0.2, nesterov=True), 0.487168),
+    ("SGD", dict(lr=0.1, momentum=0.5, weight_decay=0.2, maximize=True), 1.366112),
     ("Adam", dict(lr=0.1), 0.701586274504),
     ("Adam", dict(lr=0.1, betas=(0.5, 0.9), eps=1e-3, weight_decay=0.1), 0.706257706252),
     ("Adam", dict(lr=0.1, amsgrad=True), 0.701586274504),
     ("AdamW", dict(lr=0.1), 0.698911184716),
     ("AdamW", dict(lr=0.1, weight_decay=0.3, amsgrad=True), 0.623886611919),
+    ("AdamW", dict(lr=0.1, weight_decay=0.3, maximize=True), 1.2041873516),
 ]
 each_optimizer = pytest.mark.parametrize(
     "name, options, third", OPTIMIZERS, ids=[f"{row[0]}-{'-'.join(row[1])}" for row in OPTIMIZERS]
@@ -120,14 +123,46 @@ def test_parameters_without_a_gradient_stay():
     assert np.all(b.array == 1) and not np.any(a.array == 1)
 
 
+def test_a_gradient_of_another_shape_is_refused():
+    w = minidl.ones(2, 3, requires_grad=True)
+    w.grad = minidl.ones(3, 2)
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) has a gradient of shape \(3, 2\)"):
+        optim.SGD([w]).step()
+
+
+ADAM = dict(lr=0.1, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1, decoupled=False, maximize=False, step=3)
+MOMENTUM = dict(lr=0.1, momentum=0.9, dampening=0.1, weight_decay=0.1, nesterov=True, maximize=True)
+
+
+@pytest.mark.parametrize(
+    "name, options, arrays", [("sgd", MOMENTUM, 3), ("adam", ADAM, 4), ("adam", ADAM, 5)]
+)
+def test_blocks_on_threads_move_what_the_formula_moves(name, options, arrays):
+    """To the last bit, for arrays of several blocks, of none, of no dims, and with gaps in memory."""
+    rng = np.random.default_rng(0)
+    draw = lambda: [
+        rng.random((300, 501), np.float32), rng.random((), np.float32), rng.random((0, 3), np.float32),
+        rng.random((40, 30), np.float32)[:, ::2], rng.random((9, 7), np.float32).T,
+    ]  # fmt: skip
+    moved = list(zip(*(draw() for _ in range(arrays))))
+    expected = [tuple(a.copy() for a in given) for given in moved]
+    getattr(Numpy, name)([(given, options) for given in moved])
+    getattr(reference, name)([(given, options) for given in expected])
+    for found, right in zip(moved, expected):
+        for a, b in zip(found, right):
+            np.testing.assert_array_equal(a, b)
+
+
 MISTAKES = [
     (lambda: optim.SGD([]), ValueError, "SGD: got no parameters"),
     (lambda: optim.Adam([minidl.ones(1)], lr=-1), ValueError, "Adam: lr must not be negative, got -1"),
     (lambda: optim.Adam([minidl.ones(1)], betas=(0.9, 1.0)), ValueError, r"betas must be in \[0, 1\)"),
     (lambda: optim.SGD([minidl.ones(1)], nesterov=True), ValueError, "Nesterov momentum needs momentum > 0"),
     (lambda: optim.SGD([minidl.ones(1, requires_grad=True) * 2]), TypeError, "must be leaf tensors"),
-    (lambda: optim.SGD([minidl.ones(1)]).load_state_dict(optim.SGD([minidl.ones(1)] * 2).state_dict()),
+    (lambda: optim.SGD([minidl.ones(1)]).load_state_dict(
+        optim.SGD([minidl.ones(1), minidl.ones(1)]).state_dict()),
      ValueError, r"have sizes \[2\], this optimiser's \[1\]"),
+    (lambda: optim.SGD([minidl.ones(1)] * 3), ValueError, "SGD: 2 of 3 parameters are given twice"),
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.kernels import numpy_conv, numpy_norm, reference
+from minidl.kernels import numpy_conv, numpy_local, numpy_loss, numpy_norm, numpy_optim, numpy_pool, reference
 
 
 class Numpy:
@@ -15,6 +15,11 @@ class Numpy:
     conv, conv_input, conv_weight = numpy_conv.conv, numpy_conv.conv_input, numpy_conv.conv_weight
     norm_leaky_relu = numpy_norm.norm_leaky_relu
     norm_leaky_relu_backward = numpy_norm.norm_leaky_relu_backward
+    local_sum, local_spread = numpy_local.local_sum, numpy_local.local_spread
+    local_dot = numpy_local.local_dot
+    softmax_sums, softmax_sums_backward = numpy_loss.softmax_sums, numpy_loss.softmax_sums_backward
+    over_planes = numpy_pool.over_planes
+    sgd, adam = numpy_optim.sgd, numpy_optim.adam
 
 
 def of(xp: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from minidl.backend import array_module
-from minidl.kernels.windows import output_size, taps
+from minidl.kernels.windows import output_size, shifts, taps
 
 
 def _padded_size(size, padding):
@@ -108,3 +108,122 @@ def norm_leaky_relu_backward(g, x, w, b, *, per_sample, eps, slope):
     gx = weight * scale * (h - mean_h - normal * mean_hx)
     others = (0, *range(2, x.ndim))
     return gx.astype(x.dtype, copy=False), (h * normal).sum(others), h.sum(others)
+
+
+# ---- planes ----------------------------------------------------------------------------------------
+
+
+def over_planes(function, out, *arrays):
+    """Write function(*arrays) into `out`, all (N, C, ...), where each (n, c) plane is worked on by itself."""
+    out[...] = function(*arrays)
+    return out
+
+
+# ---- losses ----------------------------------------------------------------------------------------
+
+
+def _softmax_and_labels(x, label, ignore_index):
+    """log p, p, the indicators of the labels that count (N, C, *S), and which count (N, 1, *S)."""
+    xp = array_module(x)
+    z = x - x.max(1, keepdims=True)
+    log_p = z - xp.log(xp.exp(z).sum(1, keepdims=True))
+    label = xp.expand_dims(label, 1)
+    counted = xp.ones(label.shape, dtype=bool) if ignore_index is None else label != ignore_index
+    at = (label == xp.arange(x.shape[1]).reshape(1, -1, *(1,) * (x.ndim - 2))) & counted
+    return log_p, xp.exp(log_p), at.astype(x.dtype), counted
+
+
+def softmax_sums(x, label, *, ignore_index):
+    """Overlap, predicted, true and surprise, (4, N, C); the formulas stand in `numpy_loss.py`."""
+    xp = array_module(x)
+    log_p, p, at, counted = _softmax_and_labels(x, label, ignore_index)
+    terms = p * at, p * counted, at, xp.where(at > 0, -log_p, 0)
+    return xp.stack([term.sum(tuple(range(2, x.ndim))) for term in terms])
+
+
+def softmax_sums_backward(g, x, label, *, ignore_index):
+    _, p, at, counted = _softmax_and_labels(x, label, ignore_index)
+    g_overlap, g_predicted, _, g_surprise = g.reshape(*g.shape, *(1,) * (x.ndim - 2))
+    a, b = (g_predicted + g_overlap * at) * counted, -g_surprise * at
+    return p * (a - (p * a + b).sum(1, keepdims=True)) + b
+
+
+# ---- optimisers ------------------------------------------------------------------------------------
+
+
+def sgd(updates):
+    """Move w (and v) of each update ((w, g) or (w, g, v), options) in place; formula: `optim.SGD`."""
+    for arrays, options in updates:
+        _sgd(*arrays, **options)
+
+
+def _sgd(w, g, v=None, *, lr, momentum, dampening, weight_decay, nesterov, maximize):
+    if maximize:
+        g = -g
+    if weight_decay:
+        g = g + weight_decay * w
+    if v is not None:
+        v *= momentum
+        v += (1 - dampening) * g if dampening else g
+        g = g + momentum * v if nesterov else v
+    w -= lr * g
+
+
+def adam(updates):
+    """Move w, m, v (and v_max) of each update ((w, g, m, v) or (w, g, m, v, v_max), options) in place.
+
+    The formula is `optim.Adam`'s, with the corrections of m and v taken out of the arrays, as at the end of
+    Kingma and Ba's section 2.
+    """
+    for arrays, options in updates:
+        _adam(*arrays, **options)
+
+
+def _adam(w, g, m, v, v_max=None, *, lr, betas, eps, weight_decay, decoupled, maximize, step):
+    xp, (beta1, beta2) = array_module(w), betas
+    if maximize:
+        g = -g
+    if weight_decay and decoupled:
+        w *= 1 - lr * weight_decay
+    elif weight_decay:
+        g = g + weight_decay * w
+    m += (1 - beta1) * (g - m)
+    v *= beta2
+    v += (1 - beta2) * (g * g)
+    if v_max is not None:
+        v = xp.maximum(v_max, v, out=v_max)
+    unbiased = math.sqrt(1 - beta2**step)
+    root = xp.sqrt(v)
+    root += eps * unbiased
+    w -= (lr * unbiased / (1 - beta1**step)) * (m / root)
+
+
+# ---- weighted sums over neighbourhoods ---------------------------------------------------------------
+
+
+def local_sum(w, q):
+    """The formula of the three stands in `numpy_local.py`."""
+    rank, wide = q.ndim - 2, _wide(q.dtype, array_module(q))
+    u = array_module(q).zeros(q.shape, dtype=wide)
+    for tap, here, there in shifts(q.shape[2:], w.shape[1 : 1 + rank]):
+        weights = w[(slice(None), *tap)][(slice(None), None, *here)].astype(wide)
+        u[(..., *here)] += weights * q[(..., *there)]
+    return u.astype(q.dtype, copy=False)
+
+
+def local_spread(w, u):
+    rank, wide = u.ndim - 2, _wide(u.dtype, array_module(u))
+    q = array_module(u).zeros(u.shape, dtype=wide)
+    for tap, here, there in shifts(u.shape[2:], w.shape[1 : 1 + rank]):
+        weights = w[(slice(None), *tap)][(slice(None), None, *here)].astype(wide)
+        q[(..., *there)] += weights * u[(..., *here)]
+    return q.astype(u.dtype, copy=False)
+
+
+def local_dot(q, u, *, window):
+    xp, wide = array_module(q), _wide(q.dtype, array_module(q))
+    w = xp.zeros((q.shape[0], *window, *q.shape[2:]), dtype=wide)
+    for tap, here, there in shifts(q.shape[2:], window):
+        products = q[(..., *there)].astype(wide) * u[(..., *here)]
+        w[(slice(None), *tap, *here)] = products.sum(1)
+    return w.astype(q.dtype, copy=False)

@@ -15,3 +15,18 @@ def taps(x, kernel, outputs, stride, dilation):
     for k in np.ndindex(*kernel):
         yield k, x[(..., *(slice(d * i, d * i + s * (q - 1) + 1, s) if q else slice(0, 0)
                            for i, q, s, d in zip(k, outputs, stride, dilation)))]  # fmt: skip
+
+
+def shifts(size, window, rows=None):
+    """For each tap of a centred window: the tap, the positions whose neighbour is inside, the neighbours.
+
+    Both are slices of an image of that size, `there` = `here` + offset; `rows` cuts `here` along the first
+    axis.
+    """
+    bounds = [rows or (0, size[0]), *((0, n) for n in size[1:])]
+    for tap in np.ndindex(*window):
+        offsets = [t - w // 2 for t, w in zip(tap, window)]
+        spans = [(max(a, -o), min(b, n - o)) for (a, b), n, o in zip(bounds, size, offsets)]
+        if all(a < b for a, b in spans):
+            here = tuple(slice(a, b) for a, b in spans)
+            yield tap, here, tuple(slice(a + o, b + o) for (a, b), o in zip(spans, offsets))

@@ -23,7 +23,7 @@ from minidl.autograd import op
 bilinear = partial(op, law="bilinear")
 
 
-@bilinear(lambda g, b: matmul(g, b.mT), lambda g, a: matmul(a.mT, g))
+@bilinear(lambda g, b: matmul(g, b.mT), lambda g, a: matmul(a.mT, g), reach=lambda a, b: a.matmul(b))
 def matmul(xp, a, b):
     """y[..., i, k] = Σ_j a[..., i, j] · b[..., j, k], with equal leading axes."""
     if a.dtype == xp.float16:  # sums in float32, as in every reduction
@@ -32,14 +32,16 @@ def matmul(xp, a, b):
 
 
 @bilinear(lambda g, w, x_like, **geometry: conv_input(g, w, size=x_like.shape[2:], **geometry),
-          lambda g, x, w_like, **geometry: conv_weight(x, g, size=w_like.shape[2:], **geometry))  # fmt: skip
+          lambda g, x, w_like, **geometry: conv_weight(x, g, size=w_like.shape[2:], **geometry),
+          reach=lambda x, w, **geometry: x.conv(w, **geometry))  # fmt: skip
 def conv(xp, x, w, **geometry):
     """x (N, C, *S), w (O, C/groups, *K) -> u (N, O, *Q)."""
     return kernels.of(xp).conv(x, w, **geometry)
 
 
 @bilinear(lambda g, w, size, **geo: conv(g, w, **geo),
-          lambda g, u, w_like, size, **geo: conv_weight(g, u, size=w_like.shape[2:], **geo))  # fmt: skip
+          lambda g, u, w_like, size, **geo: conv_weight(g, u, size=w_like.shape[2:], **geo),
+          reach=lambda u, w, **geometry: u.conv_input(w, **geometry))  # fmt: skip
 def conv_input(xp, u, w, *, size, **geometry):
     """u (N, O, *Q), w (O, C/groups, *K) -> x (N, C, *size)."""
     return kernels.of(xp).conv_input(u, w, size=size, **geometry)
@@ -50,3 +52,28 @@ def conv_input(xp, u, w, *, size, **geometry):
 def conv_weight(xp, x, u, *, size, **geometry):
     """x (N, C, *S), u (N, O, *Q) -> w (O, C/groups, *size)."""
     return kernels.of(xp).conv_weight(x, u, size=size, **geometry)
+
+
+# The third T: a weighted sum over each voxel's neighbourhood, with weights of its own for every voxel.
+#
+#     T(k, q, u) = Σ w[n, d, i] · q[n, l, i + d] · u[n, l, i]        d: an offset in a window, i + d in the image
+
+
+@bilinear(lambda g, q, w_like: local_dot(q, g, window=w_like.shape[1 : q.ndim - 1]),
+          lambda g, w: local_spread(w, g))  # fmt: skip
+def local_sum(xp, w, q):
+    """w (N, *window, *S), q (N, L, *S) -> u (N, L, *S)."""
+    return kernels.of(xp).local_sum(w, q)
+
+
+@bilinear(lambda g, u, w_like: local_dot(g, u, window=w_like.shape[1 : u.ndim - 1]),
+          lambda g, w: local_sum(w, g))  # fmt: skip
+def local_spread(xp, w, u):
+    """w (N, *window, *S), u (N, L, *S) -> q (N, L, *S)."""
+    return kernels.of(xp).local_spread(w, u)
+
+
+@bilinear(lambda g, u: local_spread(g, u), lambda g, q: local_sum(g, q))
+def local_dot(xp, q, u, *, window):
+    """q (N, L, *S), u (N, L, *S) -> w (N, *window, *S); 0 where the neighbour lies outside."""
+    return kernels.of(xp).local_dot(q, u, window=window)

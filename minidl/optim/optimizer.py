@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
+from minidl import kernels
 from minidl.autograd import Tensor
 from minidl.backend import Array, array_module
 
+Update = tuple[tuple[Array, ...], dict[str, Any]]  # arrays (w, g, state ...) and options of a kernel
+
 
 class Optimizer:
-    """Holds parameters in groups with their own options; `step` moves them against their gradients."""
+    """Holds parameters in groups with their own options; `step` moves them against their gradients.
+
+    A subclass names the kernel that moves the parameters, and `_update` says what it needs for one of them.
+    """
+
+    kernel = ""
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], **defaults: Any):
         groups: list[Any] = list(params)
@@ -23,6 +30,12 @@ class Optimizer:
         self.state: dict[Tensor, dict[str, Any]] = {}
         for group in self.param_groups:
             self._check(group)
+        every = [p for group in self.param_groups for p in group["params"]]
+        if len(set(every)) < len(every):
+            raise ValueError(
+                f"{type(self).__name__}: {len(every) - len(set(every))} of {len(every)} parameters are "
+                "given twice; give each of them once"
+            )
 
     def _check(self, group: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -44,13 +57,22 @@ class Optimizer:
 
     def step(self) -> None:
         """Update in place every parameter that has a gradient."""
+        updates: dict[Any, list[Update]] = {}
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None:
-                    state = self.state.setdefault(p, {})
-                    self._update(array_module(p.array), p.array, p.grad.array, state, group)
+                if p.grad is None:
+                    continue
+                if p.grad.shape != p.shape:
+                    raise ValueError(
+                        f"{type(self).__name__}: a parameter of shape {p.shape} has a gradient of shape "
+                        f"{p.grad.shape}"
+                    )
+                update = self._update(p.array, p.grad.array, self.state.setdefault(p, {}), group)
+                updates.setdefault(array_module(p.array), []).append(update)
+        for xp, on_device in updates.items():
+            getattr(kernels.of(xp), self.kernel)(on_device)
 
-    def _update(self, xp: Any, w: Array, g: Array, state: dict, group: dict) -> None:
+    def _update(self, w: Array, g: Array, state: dict[str, Any], group: dict[str, Any]) -> Update:
         raise TypeError(f"{type(self).__name__} does not define an update")
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,10 +102,13 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """v <- momentum·v + g;  w <- w - lr·v, or with Nesterov w <- w - lr·(g + momentum·v).
+    """v <- momentum·v + (1 - dampening)·g;  w <- w - lr·v, or with Nesterov w <- w - lr·(g + momentum·v).
 
-    g includes weight_decay·w. The first v is g itself (Sutskever et al. 2013 in PyTorch's form).
+    g includes weight_decay·w; with maximize the steps go up, along -g. The first v is g itself (Sutskever et
+    al. 2013 in PyTorch's form).
     """
+
+    kernel = "sgd"
 
     def __init__(
         self,
@@ -93,6 +118,8 @@ class SGD(Optimizer):
         dampening: float = 0,
         weight_decay: float = 0,
         nesterov: bool = False,
+        *,
+        maximize: bool = False,
     ):
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("SGD: Nesterov momentum needs momentum > 0 and dampening = 0")
@@ -103,29 +130,28 @@ class SGD(Optimizer):
             dampening=dampening,
             weight_decay=weight_decay,
             nesterov=nesterov,
+            maximize=maximize,
         )
 
-    def _update(self, xp, w, g, state, group):
-        momentum = group["momentum"]
-        if group["weight_decay"]:
-            g = g + group["weight_decay"] * w
-        if momentum:
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = v = xp.array(g)
-            else:
-                v = state["momentum_buffer"]
-                v *= momentum
-                v += (1 - group["dampening"]) * g
-            g = g + momentum * v if group["nesterov"] else v
-        w -= group["lr"] * g
+    def _update(self, w, g, state, group):
+        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+        options = {name: group[name] for name in names}
+        if not group["momentum"]:
+            return (w, g), options
+        if not state:
+            options["dampening"] = 0
+            state["momentum_buffer"] = array_module(w).zeros_like(w)
+        return (w, g, state["momentum_buffer"]), options
 
 
 class Adam(Optimizer):
     """m <- β1·m + (1-β1)·g;  v <- β2·v + (1-β2)·g²;  w <- w - lr·m̂ / (sqrt(v̂) + eps)  (Kingma and Ba 2015).
 
-    m̂ = m/(1-β1^t) and v̂ = v/(1-β2^t) correct the start from zero; amsgrad uses the largest v̂ so far.
+    m̂ = m/(1-β1^t) and v̂ = v/(1-β2^t) correct the start from zero; amsgrad uses the largest v so far; g
+    includes weight_decay·w, and with maximize the steps go up, along -g.
     """
 
+    kernel = "adam"
     decoupled = False
 
     def __init__(
@@ -136,30 +162,28 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0,
         amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ):
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
+        )
 
-    def _update(self, xp, w, g, state, group):
+    def _update(self, w, g, state, group):
+        moments = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
         if not state:
-            state.update(step=0, exp_avg=xp.zeros_like(w), exp_avg_sq=xp.zeros_like(w))
-            if group["amsgrad"]:
-                state["max_exp_avg_sq"] = xp.zeros_like(w)
+            state.update(step=0, **{name: array_module(w).zeros_like(w) for name in moments})
         state["step"] += 1
-        (beta1, beta2), t, lr = group["betas"], state["step"], group["lr"]
-        if group["weight_decay"] and self.decoupled:
-            w *= 1 - lr * group["weight_decay"]
-        elif group["weight_decay"]:
-            g = g + group["weight_decay"] * w
-        m, v = state["exp_avg"], state["exp_avg_sq"]
-        m += (1 - beta1) * (g - m)
-        v *= beta2
-        v += (1 - beta2) * (g * g)
-        if group["amsgrad"]:
-            v = xp.maximum(state["max_exp_avg_sq"], v, out=state["max_exp_avg_sq"])
-        denominator = xp.sqrt(v)
-        denominator /= math.sqrt(1 - beta2**t)
-        denominator += group["eps"]
-        w -= (lr / (1 - beta1**t)) * (m / denominator)
+        names = ("lr", "betas", "eps", "weight_decay", "maximize")
+        options = {name: group[name] for name in names}
+        options.update(decoupled=self.decoupled, step=state["step"])
+        return (w, g, *(state[name] for name in moments)), options
 
 
 class AdamW(Adam):
@@ -175,5 +199,7 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ):
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
