@@ -1,4 +1,4 @@
-"""The command line: `minidl train`, `minidl predict`, `minidl evaluate`."""
+"""The command line: `minidl plan`, `minidl train`, `minidl predict`, `minidl evaluate`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,31 @@ def _count(text: str) -> int:
     return value
 
 
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
+    return value
+
+
 def _split(text: str) -> tuple[int, ...]:
     parts = tuple(_count(part) for part in text.split(","))
     if len(parts) != 3:
         raise argparse.ArgumentTypeError(f"expected TRAIN,VALIDATION,TEST, got {text}")
     return parts
+
+
+def _minutes(text: str) -> float | None:
+    return None if text == "unlimited" else _positive(text)
+
+
+def _memory(text: str) -> int:
+    from minidl.segment.plan.words import bytes_of
+
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,32 +56,65 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    plan = commands.add_parser(
+        "plan", help="look at a folder of labelled images and decide how to train on it",
+        description="Choose resolution, patch, network and batch by nnU-Net's rules, and say why.",
+        argument_default=argparse.SUPPRESS,  # what is not given is left to `job.plan`
+    )  # fmt: skip
+    plan.add_argument("data", type=Path, metavar="FOLDER", help="as for `minidl train`")
+    plan.add_argument("--memory", type=_memory, metavar="SIZE", help="of a training step (default: 8GB)")
+    plan.add_argument("--minutes", type=_minutes, metavar="N",
+                      help="of a training on this computer, or 'unlimited' (default: 30)")  # fmt: skip
+    plan.add_argument("--rule", choices=("nnunet", "lecture"),
+                      help="when to stop halving: nnU-Net's rule, or the lecture's (default: nnunet)")  # fmt: skip
+    plan.add_argument("--out", type=Path, metavar="PLAN.JSON", help="where it goes (default: plan.json)")
+
     train = commands.add_parser(
         "train", help="train a U-Net on a folder of labelled images, or on generated ones",
         description="Train a U-Net. Without --data it learns generated phantoms, in about two minutes.",
+        argument_default=argparse.SUPPRESS,  # what is not given is left to `job.train`
     )  # fmt: skip
     train.add_argument(
         "--data", type=Path, metavar="FOLDER", help="a Decathlon, nnU-Net, images/labels or DSB2018 folder"
+    )
+    train.add_argument("--plan", type=Path, metavar="PLAN.JSON", help="what `minidl plan` decided")
+    train.add_argument(
+        "--config", metavar="NAME", help="a configuration of the plan (default: the one that it recommends)"
     )
     train.add_argument(
         "--dims", type=int, choices=(2, 3), help="a 2-D or 3-D network (default: as the images)"
     )
     budget = train.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=_positive, help="training time (default: 2)")
+    budget.add_argument("--minutes", type=_positive, help="training time (default: the plan's, or 2)")
     budget.add_argument("--steps", type=_count, help="training steps, for a run that can be repeated exactly")
     train.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the results go (default: a new one in runs/)"
     )
     train.add_argument(
+        "--resume", type=Path, metavar="RUN",
+        help="go on with the run in this folder, which was killed or interrupted; all else is as it began",
+    )  # fmt: skip
+    train.add_argument(
         "--classes", nargs="+", metavar="NAME", help="names of the label values, background first"
     )
-    train.add_argument("--split", type=_split, default=(10, 1, 2), metavar="A,B,C",
+    train.add_argument("--split", type=_split, metavar="A,B,C",
                        help="training, validation, test: counts, or a ratio (default: 10,1,2)")  # fmt: skip
-    train.add_argument("--batch", type=_count, help="patches per step (default: 8 in 2-D, 2 in 3-D)")
+    train.add_argument("--fold", choices=("0", "1", "2", "3", "4", "all"),
+                       help="cross-validation: the fifth that validates, or all of them in turn")  # fmt: skip
     train.add_argument(
-        "--learning-rate", type=_positive, default=3e-3, help="Adam's first step size (default: 0.003)"
+        "--batch", type=_count, help="patches per step (default: the plan's, or 8 in 2-D, 2 in 3-D)"
     )
-    train.add_argument("--seed", type=int, default=0, help="the start of all random numbers (default: 0)")
+    train.add_argument("--augmentation", choices=("none", "mirror", "nnunet", "elastic"),
+                       help="default: nnunet with a plan; without, mirror pictures alone")  # fmt: skip
+    train.add_argument("--optimizer", choices=("adam", "sgd", "adam-plateau"),
+                       help="sgd: nnU-Net's; adam-plateau: its first preprint's (default: adam)")  # fmt: skip
+    train.add_argument(
+        "--learning-rate", type=_positive, help="the first step size (default: 0.003 for adam, 0.01 for sgd)"
+    )
+    train.add_argument("--seed", type=_whole, help="the start of all random numbers (default: 0)")
+    train.add_argument(
+        "--workers", type=_whole, help="threads that make batches (default: 1); changes no result"
+    )
 
     predict = commands.add_parser("predict", help="segment images with a trained network")
     predict.add_argument("run", type=Path, help="the folder that `minidl train` left")
@@ -81,7 +134,39 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "-o", "--out", type=Path, metavar="CSV", help="default: metrics.csv beside the predictions"
     )
+    lesson = commands.add_parser("lesson", help="open the course, or one lesson of it, in Jupyter")
+    lesson.add_argument(
+        "number", nargs="?", metavar="NUMBER", help="1 to 18 (default: the map of the course)"
+    )
     return top
+
+
+def _lesson(number: str | None) -> None:
+    """Start Jupyter in the folder of lessons that lies beside the package."""
+    import subprocess
+    from importlib.util import find_spec
+
+    folder = Path(__file__).resolve().parents[1] / "lessons"
+    if not (folder / "README.md").is_file():
+        raise ValueError("the lessons are not part of the installed package: clone the repository and install it "
+                         "from there with `python -m pip install -e \".[lessons]\"`")  # fmt: skip
+    notebooks = sorted(
+        folder.glob(f"{int(number):02}_*.ipynb" if number and number.isdecimal() else "README.md")
+    )
+    if number and not (number.isdecimal() and notebooks):
+        raise ValueError(f"there is no lesson {number}; {folder / 'README.md'} lists them")
+    if find_spec("jupyterlab") is None:
+        raise ValueError('Jupyter is not installed; `python -m pip install -e ".[lessons]"` brings it')
+    subprocess.run([sys.executable, "-m", "jupyterlab", str(notebooks[0])], check=False)
+
+
+def _resume(resume: Path, workers: int = 1, **others: object) -> None:
+    if others:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise ValueError(f"--resume goes on with what {resume} began with; leave out {names}")
+    from minidl.segment import job
+
+    job.resume(resume, workers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +176,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from minidl.segment import job
 
     try:
-        getattr(job, command)(**options)
+        if command == "lesson":
+            _lesson(**options)
+        elif command == "train" and "resume" in options:
+            _resume(**options)
+        else:
+            getattr(job, command)(**options)
     except (ValueError, TypeError, IndexError, OSError, FloatingPointError) as error:
         print(f"minidl {command}: {error}", file=sys.stderr)
         return 2

@@ -15,12 +15,12 @@ PACKAGE = Path(minidl.__file__).parent
 ROOMS = (
     "dtypes", "backend", "files", "kernels", "autograd", "utils", "ops", "inplace", "tensor", "methods",
     "linalg", "serialize", "nn", "optim", "models", "crf", "summary", "receptive_field", "checkerboard",
-    "data", "plot", "segment", "testing", "check", "cli",
+    "data", "plot", "segment", "testing", "check", "notebook", "cli",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 HOST_ONLY = {"dtype", "ndarray", "generic", "integer", "intp", "bool_", "iinfo", "finfo", "promote_types",
-             "int32", "int64", "float16", "float32", "float64", "argsort", "prod", "cumsum", "asarray",
-             "broadcast_shapes"}  # fmt: skip
+             "int32", "int64", "uint8", "uint64", "float16", "float32", "float64", "argsort", "prod",
+             "cumsum", "asarray", "broadcast_shapes"}  # fmt: skip
 
 
 def name_of(path):

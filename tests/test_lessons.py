@@ -1,22 +1,88 @@
-"""Every lesson runs from top to bottom: its assertions are the numbers in its text."""
+"""Every lesson: its notebook comes from its source, its numbers hold, its exercises can be failed and solved."""
 
 from __future__ import annotations
 
+import json
 import os
-import runpy
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-LESSONS = sorted((Path(__file__).parents[1] / "lessons").glob("[0-9]*.py"))
+pytest.importorskip("jupytext", reason="the lessons' tools are in the extra `lessons`")
+
+from lessons import build
+from lessons.site import title
+
+ROOT = Path(__file__).parents[1]
+LARGEST = 1_500_000  # bytes of a notebook with its pictures
+every_lesson = pytest.mark.parametrize("source", build.SOURCES, ids=lambda path: path.stem)
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_it_runs(path, monkeypatch):
-    monkeypatch.setitem(os.environ, "MPLBACKEND", "Agg")
-    runpy.run_path(str(path), run_name="__main__")
+def run(notebook, **environment):
+    """Run a notebook's code as a script of its own; returns what was checked: (name, whether it is right)."""
+    ending = "import json\nfrom minidl import check\nprint('\\n' + json.dumps(check.results))"
+    script = f"{build.code(notebook)}\n\n{ending}"
+    done = subprocess.run(
+        [sys.executable, "-"], input=script, capture_output=True, text=True, cwd=ROOT / "lessons",
+        env={**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_each_is_listed_in_the_map_of_the_course():
-    listed = (Path(__file__).parents[1] / "lessons" / "README.md").read_text()
-    assert LESSONS and all(f"({path.name})" in listed for path in LESSONS)
+@every_lesson
+def test_the_notebook_is_made_from_the_source(source):
+    import nbformat
+
+    written = nbformat.read(source.with_suffix(".ipynb"), 4)
+    made = build.student(source)
+    assert [(c.cell_type, c.source) for c in written.cells] == [
+        (c.cell_type, c.source) for c in made.cells
+    ], f"run `python -m lessons build {source.stem[:2]}`"
+    outputs = [output for cell in written.cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert any("image/png" in output.get("data", {}) for output in outputs), "a lesson shows pictures"
+    assert source.with_suffix(".ipynb").stat().st_size < LARGEST
+
+
+@every_lesson
+def test_the_source_has_the_form_of_a_lesson(source):
+    notebook = build.student(source)
+    assert re.match(rf"{source.stem[:2]} · ", title(notebook))
+    tags = [tag for cell in build._read(source).cells for tag in cell.metadata.get("tags", [])]
+    assert tags and tags == ["exercise", "solution"] * (len(tags) // 2), (
+        "each exercise has its solution after it"
+    )
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for part in ("## Exercises", "## What you can now explain", "<summary>Hint</summary>", "redict"):
+        assert part in text, f"{source.stem}: {part} is missing"
+    assert f"({source.stem}.ipynb)" in (ROOT / "lessons" / "README.md").read_text()
+
+
+@pytest.mark.slow
+@every_lesson
+def test_stubs_fail_their_checks_and_solutions_pass(source):
+    stubs, answers = (run(make(source), MINIDL_FAST="1") for make in (build.student, build.solved))
+    assert stubs and not any(right for _, right in stubs), f"a stub passes: {stubs}"
+    assert all(right for _, right in answers) and len(answers) == len(stubs), answers
+
+
+@pytest.mark.slow
+@every_lesson
+def test_it_runs_in_full(source):
+    assert all(right for _, right in run(build.solved(source), MINIDL_FAST=""))
+
+
+@pytest.mark.slow
+def test_a_site_is_made_of_them(tmp_path):
+    from lessons.site import write_site
+
+    pytest.importorskip("nbconvert")
+    write_site(tmp_path)
+    contents = (tmp_path / "index.html").read_text()
+    for source in build.SOURCES:
+        assert f'href="{source.stem}.html"' in contents
+        assert "<img" in (tmp_path / f"{source.stem}.html").read_text()

@@ -1,0 +1,60 @@
+"""The executed lessons as web pages that need no server: one page a lesson, and a table of contents."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import nbformat
+
+from lessons.build import SOURCES
+from minidl.files import atomic_write
+
+STYLE = """
+body { max-width: 52rem; margin: 0 auto; padding: 1rem; font: 1.05rem/1.6 system-ui, sans-serif; }
+img, svg { max-width: 100%; height: auto; }
+pre { overflow-x: auto; }
+nav { display: flex; justify-content: space-between; gap: 1rem; flex-wrap: wrap; margin: 1rem 0; }
+"""
+
+
+def title(notebook: nbformat.NotebookNode) -> str:
+    """The first heading of a notebook."""
+    for line in notebook.cells[0].source.splitlines():
+        if line.startswith("# "):
+            return line[2:]
+    raise ValueError("a lesson begins with its title: # ...")
+
+
+def write_site(out: Path) -> None:
+    """Write `out`/index.html and a page for every lesson whose notebook is there."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="lab")
+    notebooks = [(path.stem, nbformat.read(path.with_suffix(".ipynb"), 4)) for path in SOURCES]
+    out.mkdir(parents=True, exist_ok=True)
+    for k, (stem, notebook) in enumerate(notebooks):
+        page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title(notebook)}})
+        before = _link(notebooks[k - 1], "← {}") if k else "<span></span>"
+        after = _link(notebooks[k + 1], "{} →") if k + 1 < len(notebooks) else "<span></span>"
+        links = f'<nav>{before}<a href="index.html">Contents</a>{after}</nav>'
+        page = page.replace("</head>", f"<style>{STYLE}</style></head>", 1)
+        page = page.replace("<main>", f"<main>{links}", 1).replace("</main>", f"{links}</main>", 1)
+        _write(out / f"{stem}.html", page)
+    entries = "\n".join(f'<li><a href="{s}.html">{html.escape(title(n))}</a></li>' for s, n in notebooks)
+    _write(
+        out / "index.html",
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>minidl: the lessons</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
+        f"<body><h1>From one neuron to nnU-Net</h1><ol>{entries}</ol></body></html>",
+    )
+
+
+def _link(entry: tuple[str, nbformat.NotebookNode], text: str) -> str:
+    stem, notebook = entry
+    return f'<a href="{stem}.html">{text.format(html.escape(title(notebook)))}</a>'
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
