@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import conv, memory, overhead, peers, unet
+from benchmarks import conv, memory, overhead, peers, plan, unet
 
-BENCHMARKS = {module.__name__.split(".")[1]: module.main for module in (conv, unet, memory, overhead, peers)}
+BENCHMARKS = {module.__name__.split(".")[1]: module.main for module in (conv, unet, memory, plan, overhead, peers)}
 
 parser = argparse.ArgumentParser("benchmarks", description="Compare minidl with PyTorch in one run.")
 parser.add_argument("name", choices=BENCHMARKS, help="what to measure")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import subprocess
 import sys
 
 from benchmarks.side_by_side import header, row
 
+SIDES = ("PyTorch", "minidl", "minidl, checkpoint=True")
 
-def resident() -> int:
-    """Bytes of this process that are in memory now (Linux)."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def status(key: str) -> int:
+    """Bytes of this process: in memory now (VmRSS), or at most so far (VmHWM). Linux.
+
+    Not `getrusage`: what it says begins with the memory of the parent process.
+    """
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
 
 
 def step(side: str, index: int, threads: int) -> None:
@@ -22,27 +25,30 @@ def step(side: str, index: int, threads: int) -> None:
     from benchmarks.side_by_side import use_threads
 
     use_threads(threads)
-    before = resident()
+    before = status("VmRSS")
     features, shape = unet.NETS[index]
-    make = unet.our_step if side == "minidl" else unet.their_step
-    run, _ = make(features, shape)
+    if side == "PyTorch":
+        run, _ = unet.their_step(features, shape)
+    else:
+        run, _ = unet.our_step(features, shape, checkpoint="checkpoint" in side)
     for _ in range(3):
         run()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+    print(status("VmHWM") - before)
 
 
 def main(threads: int, rounds: int) -> None:
-    """Print a row per network."""
+    """Print a row for each network and side."""
     from benchmarks.unet import NETS, title
 
     header(threads)
-    widths = (40, 10, 11, 5)
-    row(("network", "minidl MB", "PyTorch MB", "ratio"), widths)
-    row([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])], widths)
+    widths = (32, 24, 7, 5)
+    row(("network", "side", "peak MB", "ratio"), widths)
+    row([*(":" + "-" * (w - 1) for w in widths[:2]), *("-" * (w - 1) + ":" for w in widths[2:])], widths)
     for index, net in enumerate(NETS):
-        peaks = []
-        for side in ("minidl", "PyTorch"):
+        peaks = {}
+        for side in SIDES:
             code = f"from benchmarks.memory import step; step({side!r}, {index}, {threads})"
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-            peaks.append(int(done.stdout))
-        row((title(*net), *(f"{p / 1e6:.0f}" for p in peaks), f"{peaks[0] / peaks[1]:.2f}"), widths)
+            peaks[side] = int(done.stdout)
+            ratio = peaks[side] / peaks["PyTorch"]
+            row((title(*net), side, f"{peaks[side] / 1e6:.0f}", f"{ratio:.2f}"), widths)

@@ -64,10 +64,12 @@ def _data(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     return x, rng.integers(0, CLASSES, (shape[0], *shape[2:]))
 
 
-def our_step(features: Sequence[int], shape: tuple[int, ...]) -> tuple[Callable[[], None], int]:
+def our_step(
+    features: Sequence[int], shape: tuple[int, ...], checkpoint: bool = False
+) -> tuple[Callable[[], None], int]:
     """A training step of minidl, and the number of parameters."""
     x, y = map(minidl.from_numpy, _data(shape))
-    net = UNet(1, CLASSES, features, dims=len(shape) - 2)
+    net = UNet(1, CLASSES, features, dims=len(shape) - 2, checkpoint=checkpoint)
     optimizer = minidl.optim.Adam(net.parameters())
 
     def step() -> None:

@@ -29,12 +29,13 @@ not have is marked with ★. Every function here differentiates to any order whe
 
 ## Where minidl differs from PyTorch
 
-The whole list, with reasons, is the table of departures in `tests/test_op_db.py`. Among them:
+`tests/test_op_db.py` runs PyTorch's own samples of arguments through both libraries and holds a table of
+those where they differ. By intention:
 
-- `max_unpool` with duplicate indices: the value that was overwritten has no gradient.
-- `avg_pool` and `logsumexp` refuse integers; `hardtanh` of integers gives floats; no `eps` is negative.
-- `topk` and `sort` keep equals in order; a tensor without dims is no vector in `gather` and `index_add`.
-- Functions of two tensors, such as `maximum`, also take a number.
+- `topk` keeps equals in order, as a stable `sort`; PyTorch leaves their order open.
+- `norm(p="nuc")` is refused: there are no singular values.
+- Labels and targets may be of any integer dtype, and `max_pool` takes them too.
+- `interpolate` of uint8 weighs in float32 where PyTorch weighs in 16-bit integers: it may differ by 1.
 - Mistakes that PyTorch only warns about, or repairs silently, raise: targets of another shape that
   would broadcast, `dropout2d` of a 3-D input, one value per group in `group_norm`.
 - `tensor[index] = value` is refused, since a recorded op may still need the old values;

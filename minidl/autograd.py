@@ -26,7 +26,7 @@ import inspect
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ContextDecorator
+from contextlib import ContextDecorator, contextmanager
 from operator import attrgetter
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -40,6 +40,8 @@ from minidl.backend import Array, array_module, as_array, device, device_of
 
 class _Mode(threading.local):
     recording = True
+    nodes: list[Node] | None = None  # where `recorded_nodes` collects
+    saving = True
 
 
 _mode = _Mode()
@@ -77,6 +79,35 @@ class enable_grad(set_grad_enabled):
 
     def __init__(self) -> None:
         super().__init__(True)
+
+
+@contextmanager
+def recorded_nodes(nodes: list[Node] | None = None) -> Iterator[list[Node]]:
+    """Collect the nodes that are recorded inside the `with` block in a list (a new one), in order."""
+    outer, _mode.nodes = _mode.nodes, [] if nodes is None else nodes
+    try:
+        yield (inner := _mode.nodes)
+    finally:
+        _mode.nodes = outer
+        if outer is not None:
+            outer.extend(inner)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Inside, a node saves the shapes of its inputs in place of what backward needs: who studies how a model
+    is made can record a large one in little memory.
+    """
+    outer, _mode.saving = _mode.saving, False
+    try:
+        yield
+    finally:
+        _mode.saving = outer
+
+
+def is_saving_enabled() -> bool:
+    """Whether recorded ops keep what backward needs, as they do outside `shapes_only`."""
+    return _mode.saving
 
 
 # ---- tensors -----------------------------------------------------------------------------------
@@ -203,7 +234,8 @@ class Node:
     def __init__(self, op: Op, parents: tuple, saved: Any, static: dict, shape: tuple[int, ...]):
         self.op = op
         self.parents = parents  # per input: a Node, a leaf Tensor, or None where no gradient is wanted
-        self.saved = saved  # name -> Tensor, Like, or the output's array for "y"; None once freed
+        self.saved = saved  # name -> Tensor, Like, or the output's array for "y"; None once freed; under
+        # shapes_only the shape of each input
         self.static = static
         self.shape = shape  # of the output
         self.number = next(Node.count)  # an op is recorded after those that made its inputs
@@ -235,7 +267,7 @@ class _Vjp:
         self.takes_all_static = len(names) < len(parameters)
 
     def __call__(self, g: Tensor, node: Node, k: int) -> Tensor:
-        found = {**node.saved, **node.static, "k": k}  # k: which of *xs
+        found = {"k": k, **node.saved, **node.static}  # k: which of *xs
         if self.takes_output:  # kept as an array: a Tensor would hold its own node in a cycle
             found["y"] = Tensor(found["y"], node=node if _mode.recording else None)
         if self.takes_all_static:
@@ -248,13 +280,20 @@ class Op:
 
     registry: ClassVar[dict[str, Op]] = {}
 
-    def __init__(self, forward: Callable, vjps: Sequence[Callable | None], law: str):
+    def __init__(
+        self,
+        forward: Callable,
+        vjps: Sequence[Callable | None],
+        law: str,
+        reach: Callable | None = None,
+    ):
         parameters = list(inspect.signature(forward).parameters.values())[1:]  # without xp
         arrays = [p for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
         self.inputs = [p.name for p in arrays]
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in arrays)
         self.forward = forward
         self.law = law
+        self.reach = reach
         self.name = self.__name__ = forward.__name__
         self.__doc__, self.__module__ = forward.__doc__, forward.__module__
         self.vjps = [vjp and _Vjp(vjp, self.inputs) for vjp in vjps]
@@ -279,7 +318,11 @@ class Op:
         y = as_array(self.forward(xp, *arrays, **static), xp)
         if not (recorded and self.vjps and _mode.recording):
             return Tensor(y)
-        return Tensor(y, node=Node(self, tuple(parents), self._keep(inputs, parents, y), static, y.shape))
+        saved = self._keep(inputs, parents, y) if _mode.saving else [getattr(x, "shape", ()) for x in inputs]
+        node = Node(self, tuple(parents), saved, static, y.shape)
+        if _mode.nodes is not None:
+            _mode.nodes.append(node)
+        return Tensor(y, node=node)
 
     def prepared(self, inputs: tuple) -> tuple:
         """The inputs as the forward takes them: a law may have a step before its ops."""
@@ -324,12 +367,14 @@ def _like(x: Tensor) -> Like:
     return Like(x.shape, x.dtype, x.device)
 
 
-def op(*vjps: Callable | None, law: str) -> Callable[[Callable], Op]:
+def op(*vjps: Callable | None, law: str, reach: Callable | None = None) -> Callable[[Callable], Op]:
     """Make `forward(xp, *arrays, **static)` a differentiable function of Tensors, one vjp per array.
 
     `None` in place of a vjp marks an argument without a gradient; an op without vjps has no gradient at all.
+    `reach(*inputs, **static)` says which positions of the inputs each position of the output sees, in terms
+    of `minidl.receptive_field.Reach`.
     """
-    return lambda forward: Op(forward, vjps, law)
+    return lambda forward: Op(forward, vjps, law, reach)
 
 
 # ---- backward ----------------------------------------------------------------------------------

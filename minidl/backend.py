@@ -49,6 +49,12 @@ def special(xp: ModuleType) -> Any:
     return import_module("cupyx.scipy.special" if xp.__name__ == "cupy" else "scipy.special")
 
 
+@cache
+def ndimage(xp: ModuleType) -> Any:
+    """SciPy's image functions (filters, interpolation) for the arrays of `xp`; imported when first needed."""
+    return import_module("cupyx.scipy.ndimage" if xp.__name__ == "cupy" else "scipy.ndimage")
+
+
 # ---- devices -----------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The command line: `minidl plan`, `minidl train`, `minidl predict`, `minidl evaluate`."""
+"""The command line: `minidl plan`, `train`, `predict`, `evaluate`, and tools around them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,26 @@ def _split(text: str) -> tuple[int, ...]:
     if len(parts) != 3:
         raise argparse.ArgumentTypeError(f"expected TRAIN,VALIDATION,TEST, got {text}")
     return parts
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(_count(part) for part in text.lower().split("x"))
+
+
+def _position(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _option(text: str) -> tuple[str, object]:
+    import ast
+
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals):
+        raise argparse.ArgumentTypeError(f"expected OPTION=VALUE, got {text}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value  # a word: norm=batch
 
 
 def _minutes(text: str) -> float | None:
@@ -134,6 +154,28 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "-o", "--out", type=Path, metavar="CSV", help="default: metrics.csv beside the predictions"
     )
+    field = commands.add_parser(
+        "receptive-field", help="what each pixel of a network's output sees of the image"
+    )
+    field.add_argument("model", help='a built-in network ("unet2d"), the folder of a run, or MODULE:CALLABLE')
+    field.add_argument("--input", type=_sizes, metavar="1x1x256x256", help="samples x channels x image")
+    field.add_argument("--position", type=_position, metavar="ROW,COLUMN", help="say what this output sees")
+    field.add_argument("--plot", type=Path, metavar="PNG", help="draw that position's field on an image")
+
+    summary = commands.add_parser(
+        "summary", help="what a network costs: parameters, multiply-adds, and the memory of a training step"
+    )
+    summary.add_argument(
+        "model", help='a built-in network ("unet3d"), the folder of a run, or MODULE:CALLABLE'
+    )
+    summary.add_argument(
+        "options", nargs="*", type=_option, metavar="OPTION=VALUE",
+        help="of that network: checkpoint=True, features=16,32,64",
+    )  # fmt: skip
+    summary.add_argument(
+        "--input", type=_sizes, required=True, metavar="1x1x96x96x96", help="samples x channels x image"
+    )
+
     lesson = commands.add_parser("lesson", help="open the course, or one lesson of it, in Jupyter")
     lesson.add_argument(
         "number", nargs="?", metavar="NUMBER", help="1 to 18 (default: the map of the course)"
@@ -160,6 +202,46 @@ def _lesson(number: str | None) -> None:
     subprocess.run([sys.executable, "-m", "jupyterlab", str(notebooks[0])], check=False)
 
 
+def _receptive_field(
+    model: str, input: tuple[int, ...] | None, position: tuple[int, ...] | None, plot: Path | None
+) -> None:
+    """Print what the positions of a network's output see, layer by layer and in all."""
+    import numpy as np
+
+    from minidl.data.phantom import phantom_case
+    from minidl.receptive_field import analyze, layer_table
+    from minidl.receptive_field.plot import on_image
+    from minidl.segment.find_model import find_model
+
+    network = find_model(model).eval()
+    if input is None:  # what the first convolution takes, of a usual size
+        kernels = [p.shape for p in network.parameters() if p.ndim > 2]
+        if not kernels:
+            raise ValueError(f"{model} has no convolution that tells the number of axes; give --input")
+        rank = len(kernels[0]) - 2
+        input = (1, kernels[0][1], *{1: (1024,), 2: (256, 256)}.get(rank, (96, 96, 96)))
+    field = analyze(network, input)
+    print(layer_table(field.per_layer()), field, sep="\n\n")
+    if position is not None:
+        seen = (f"{ends[0]} .. {ends[1]}" if ends else "nothing" for ends in field.interval(position))
+        print(f"position {','.join(map(str, position))} sees {' x '.join(seen)}")
+    if plot is not None:
+        drawable = field.rank > 1 and min(input[2:]) >= 16
+        image = phantom_case("train", 0, input[2:])[0] if drawable else np.zeros(input[2:])
+        on_image(field, image, position, plot)
+        print(f"drawn: {plot}")
+
+
+def _summary(model: str, options: Sequence[tuple[str, object]], input: tuple[int, ...]) -> None:
+    """Print what a network costs."""
+    from minidl.models import NETWORKS
+    from minidl.segment.find_model import find_model
+    from minidl.summary import summary
+
+    channels = {"in_channels": input[1]} if model in NETWORKS and len(input) > 2 else {}
+    print(summary(find_model(model, **{**channels, **dict(options)}), input))
+
+
 def _resume(resume: Path, workers: int = 1, **others: object) -> None:
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
@@ -178,6 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command == "lesson":
             _lesson(**options)
+        elif command == "receptive-field":
+            _receptive_field(**options)
+        elif command == "summary":
+            _summary(**options)
         elif command == "train" and "resume" in options:
             _resume(**options)
         else:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed left of their files; call it only while nobody writes there."""
+    for path in folder.iterdir():
+        if re.match(r"\.[0-9a-f]{8}-", path.name):
+            path.unlink()
 
 
 @contextmanager

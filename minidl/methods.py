@@ -130,8 +130,12 @@ def _to_dtype(dtype: np.dtype) -> Callable[[Tensor], Tensor]:
 # ---- operators -----------------------------------------------------------------------------------
 
 
-def _swapped(function: Callable) -> Callable:
-    return lambda self, other: function(other, self)
+def _swapped(name: str, function: Callable) -> Callable:
+    def operator(self: Tensor, other: Any) -> Tensor:
+        shaping.check_tensor(self, name)
+        return function(other, self)
+
+    return operator
 
 
 def _comparable(function: Callable) -> Callable:
@@ -158,7 +162,7 @@ _IN_PLACE: dict[str, Any] = {
 
 _METHODS: dict[str, Any] = {
     **{f"__{name}__": function for name, function in _OPERATORS.items()},
-    **{f"__r{name}__": _swapped(function) for name, function in _OPERATORS.items()},
+    **{f"__r{name}__": _swapped(f"__r{name}__", function) for name, function in _OPERATORS.items()},
     **{f"__i{name}__": inplace.augmented(_OPERATORS[name], method) for name, method in _IN_PLACE.items()},
     "__neg__": pw.neg, "__abs__": pw.abs, "__invert__": logic.bitwise_not,
     "__eq__": _comparable(logic.eq), "__ne__": _comparable(logic.ne),

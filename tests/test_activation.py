@@ -159,6 +159,13 @@ def test_hard_activations_have_the_derivative_0_at_their_bounds():
         assert (g[:2] == 0).all() and g[2] > 0
 
 
+def test_hardtanh_of_integers_cuts_its_bounds():
+    x = minidl.arange(-2, 8)
+    assert F.hardtanh(x).tolist() == [-1, -1, 0, 1, 1, 1, 1, 1, 1, 1]
+    assert F.hardtanh(x, -0.5, 2.7).tolist() == [0, 0, 0, 1, 2, 2, 2, 2, 2, 2]
+    assert F.relu6(x).tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6, 6] and F.relu6(x).dtype == minidl.int64
+
+
 def test_elus_have_the_left_derivative_at_0():
     for function, slope in [(lambda x: F.elu(x, 0.3), 0.3), (lambda x: F.celu(x, 0.3), 1.0)]:
         x = leaf([0.0])
@@ -313,6 +320,12 @@ ERRORS = [
     (lambda: F.gelu(minidl.tensor([1])), TypeError, "gelu: .*int64"),
     (lambda: F.elu(minidl.tensor([1])), TypeError, "elu: .*int64"),
     (lambda: F.elu(np.ones(3)), TypeError, "elu: .*ndarray"),
+    (lambda: F.leaky_relu(minidl.tensor([1])), TypeError, "leaky_relu: .*int64"),
+    (lambda: F.silu(minidl.tensor([1])), TypeError, "silu: .*int64"),
+    (lambda: F.softplus(X.bool()), TypeError, "softplus: .*bool"),
+    (lambda: F.relu(X.bool()), TypeError, "relu: .*bool"),
+    (lambda: F.hardtanh(X.bool()), TypeError, "hardtanh: .*booleans"),
+    (lambda: F.hardtanh(minidl.ones(2, dtype=np.uint8)), TypeError, "hardtanh: .*uint8.* -1.0"),
     (lambda: F.glu(X, 1), ValueError, r"glu: the size 3 of dim 1 of shape \(2, 3, 4\)"),
     (lambda: F.glu(minidl.tensor(1.0)), ValueError, "glu: "),
     (lambda: F.glu(X, 3), IndexError, "glu: dim 3"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from examples import examples
@@ -104,6 +106,30 @@ def test_the_transposed_convolution_is_the_transposed_matrix():
     )
 
 
+def test_layers_pad_with_what_is_there():
+    x = minidl.tensor([[[1.0, 2.0, 3.0]]])
+    for mode, expected in [("reflect", [5, 6, 7]), ("replicate", [4, 6, 8]), ("circular", [6, 6, 6])]:
+        layer = nn.Conv1d(1, 1, 3, padding="same", bias=False, padding_mode=mode)
+        layer.weight.array[...] = 1
+        assert layer(x).tolist() == [[expected]]
+        assert repr(layer).endswith(f"padding=same, bias=False, padding_mode={mode})")
+    with pytest.raises(ValueError, match="ConvTranspose1d: padding_mode must be one of zeros; got 'reflect'"):
+        nn.ConvTranspose1d(1, 1, 3, padding_mode="reflect")
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_padded_layers_are_pytorchs(rank):
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).standard_normal((2, 7, 6, 8)[: rank + 1])
+    for mode, padding in itertools.product(("reflect", "replicate", "circular"), (2, "same", "valid")):
+        options = dict(kernel_size=4, padding=padding, padding_mode=mode)
+        theirs = getattr(torch.nn, f"Conv{rank}d")(2, 3, **options, dtype=torch.float64)
+        ours = getattr(nn, f"Conv{rank}d")(2, 3, **options).double()
+        ours.load_state_dict({k: v.numpy() for k, v in theirs.state_dict().items()})
+        expected = theirs(torch.tensor(x)).detach().numpy()
+        np.testing.assert_allclose(ours(minidl.tensor(x)).detach().numpy(), expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_modules_reach_every_size_of_output(rank):
     """Sizes 2n - 1 and 2n shrink to n under stride 2: output_size says which one comes back."""
@@ -145,6 +171,7 @@ X, W = minidl.zeros(8, 3, 32, 32), minidl.zeros(16, 4, 3, 3)
         (lambda: F.conv2d(X, W, groups=2), ValueError,
          ["conv2d", "3 channels", "groups * 4 = 8", "(8, 3, 32, 32)", "(16, 4, 3, 3)"]),
         (lambda: F.conv2d(X, W[:, :3].double()), TypeError, ["conv2d", "float32", "float64"]),
+        (lambda: F.conv2d(X.bool(), W[:, :3].bool()), TypeError, ["conv2d", "booleans"]),
         (lambda: F.conv2d(X, W[:, :3, 0]), ValueError, ["conv2d", "weight", "(16, 3, 3)"]),
         (lambda: F.conv2d(X[0, 0], W), ValueError, ["conv2d", "(32, 32)", "(N, C, H, W)"]),
         (lambda: F.conv3d(X, minidl.zeros(1, 8, 1, 1, 1), stride=0), ValueError, ["conv3d", "stride", "0"]),

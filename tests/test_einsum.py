@@ -129,6 +129,20 @@ def test_products_are_pytorchs_to_the_second_gradient(name, a, b):
     same(lambda m, x, y: getattr(m, name)(x, y), normal(*a), normal(*b, seed=1))
 
 
+def test_sums_of_small_integers_are_int64_and_products_keep_their_dtype():
+    x = minidl.tensor(np.full((2, 3), 100, np.uint8))
+    rows, products = minidl.einsum("ij->i", x), minidl.einsum("ij,ij->ij", x, x)
+    assert rows.tolist() == [300, 300] and rows.dtype == minidl.int64
+    assert products.tolist() == [[16] * 3] * 2 and products.dtype == minidl.uint8
+    assert minidl.einsum("ij,ij->ij", x > 1, x > 1).dtype == minidl.bool
+
+
+def test_tensordot_over_a_dim_of_size_1():
+    a, b = minidl.tensor([[[2.0]]]), minidl.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
+    assert minidl.tensordot(a, b, ([0, 1], [2, 1])).tolist() == [[6, 14]]
+    same(lambda m, x, y: m.tensordot(x, y, ([2, 0], [0, 1])), normal(1, 2, 3), normal(1, 4, 2))
+
+
 def test_tensordot_over_chosen_dims():
     same(lambda m, x, y: m.tensordot(x, y, ([1, 0], [0, -1])), normal(2, 3, 4), normal(3, 5, 2))
     same(lambda m, x, y: m.tensordot(x, y, dims=0), normal(2), normal(3))
@@ -140,6 +154,9 @@ PRODUCT_ERRORS = [
     (lambda: minidl.ones(2, 3) @ minidl.tensor(2.0), ValueError, r"shapes \(2, 3\) and \(\)"),
     (lambda: minidl.ones(2) @ minidl.tensor([1, 2]), TypeError, "dtypes differ: float32 and int64"),
     (lambda: minidl.ones(2) @ 2, TypeError, "expected Tensors, got Tensor and int"),
+    (lambda: minidl.eye(2).bool() @ minidl.eye(2).bool(), TypeError, "matmul: not defined for booleans"),
+    (lambda: minidl.einsum("ij,jk", *[minidl.eye(2).bool()] * 2), TypeError, "einsum: products of booleans"),
+    (lambda: minidl.tensordot(minidl.ones(2), 2), TypeError, "tensordot: expected a Tensor, got int"),
     (lambda: minidl.mm(minidl.ones(2, 2, 2), minidl.ones(2, 2)), ValueError, "mm: expected two matrices"),
     (lambda: minidl.bmm(minidl.ones(2, 3, 4), minidl.ones(1, 4, 2)), ValueError, r"bmm: .* \(2, 3, 4\)"),
     (lambda: minidl.mm(minidl.ones(2, 3), minidl.ones(2, 3)), ValueError, "mm: inner sizes differ"),

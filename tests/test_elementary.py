@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import minidl
+from minidl import Tensor
 
 inf, nan = math.inf, math.nan
 
@@ -122,6 +123,15 @@ def test_the_dtype_of_clamped_numbers_is_pytorchs(bounds, dtype):
     assert found.tolist() == expected.tolist() and str(found.dtype) == str(expected.dtype)[6:]
 
 
+def test_powers_of_integers_are_integers():
+    base, exponent = minidl.tensor([0, 1, 2, -1, -1, -2, 3]), minidl.tensor([-1, -2, -1, -3, -2, -3, 2])
+    assert (base**exponent).tolist() == [0, 1, 0, -1, 1, 0, 9]
+    assert (2 ** minidl.tensor([-1, 0, 3])).tolist() == [0, 1, 8]
+    squares = minidl.tensor([True, False]).square()
+    assert squares.tolist() == [1, 0] and squares.dtype == minidl.int64
+    assert minidl.tensor([True, False]).sign().tolist() == [True, False]
+
+
 def test_integers_stay_when_they_are_rounded():
     x = minidl.tensor([1, -2])
     y = x.floor()
@@ -144,7 +154,48 @@ ERRORS = [
     (lambda: minidl.tensor([True]) - minidl.tensor([True]), TypeError, "sub: not defined for bool operands"),
     (lambda: minidl.clamp(minidl.ones(2)), ValueError, "clamp: expected min, max or both"),
     (lambda: minidl.exp(2.0), TypeError, "exp: expected a Tensor, got 2.0"),
+    (
+        lambda: minidl.maximum(2, minidl.ones(2)),
+        TypeError,
+        "maximum: expected a Tensor, got 2; minidl.tensor",
+    ),
+    (lambda: minidl.ones(2).minimum(0.5), TypeError, "minimum: expected a Tensor, got 0.5"),
+    (lambda: minidl.atan2(minidl.ones(2), 1.0), TypeError, "atan2: expected a Tensor, got 1.0"),
+    (lambda: minidl.logical_and(minidl.ones(2), True), TypeError, "logical_and: expected a Tensor, got True"),
+    (lambda: minidl.lt(2, minidl.ones(2)), TypeError, "less: expected a Tensor, got 2"),
+    (lambda: minidl.fmod(2, minidl.ones(2)), TypeError, "fmod: expected a Tensor, got 2"),
+    (lambda: minidl.max(2, minidl.ones(2)), TypeError, "maximum: expected a Tensor, got 2"),
+    (lambda: minidl.clamp(2, 0, 1), TypeError, "clamp: expected a Tensor, got int"),
+    (lambda: minidl.square(2), TypeError, "square: expected a Tensor, got int"),
+    (lambda: Tensor.__radd__(2, minidl.ones(2)), TypeError, "__radd__: expected a Tensor, got int"),
+    (
+        lambda: minidl.where(minidl.ones(2), 1.0, 0.0),
+        TypeError,
+        "where: the condition .* booleans, got float32",
+    ),
+    (lambda: minidl.tensor([2]) ** -1, ValueError, "negative integer powers"),
+    (lambda: minidl.tensor([True]) ** True, TypeError, "pow: not defined for bool"),
+    (lambda: minidl.tensor([True]).abs(), TypeError, "abs.*: not defined for bool"),
 ]
+
+
+OF_TENSORS = {  # how many arguments must follow the tensor -> functions
+    0: """sum mean prod var std any all norm amax argmax argsort sort flatten squeeze t unbind diag
+        diagonal tril triu stack cat meshgrid square nan_to_num clamp""",
+    1: """topk cumsum cumprod logsumexp softmax log_softmax reshape unsqueeze permute flip roll broadcast_to
+        tile split chunk outer masked_select einsum tensordot matmul""",
+    2: "movedim transpose gather index_select",
+    3: "narrow",
+}
+WRONG = [(name, count) for count, names in OF_TENSORS.items() for name in names.split()]
+
+
+@pytest.mark.parametrize("name, count", WRONG, ids=str)
+def test_numbers_and_lists_are_refused_by_name(name, count):
+    for wrong in (2.0, [[1.0, 2.0]]):
+        wrong = [wrong] if name in ("stack", "cat", "meshgrid") else wrong
+        with pytest.raises(TypeError, match=f"{name}:|vector_norm:"):
+            getattr(minidl, name)(wrong, *(1,) * count)
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS, ids=[row[2] for row in ERRORS])

@@ -101,7 +101,8 @@ INDEX_ERRORS = [
     ((..., 0, ...), IndexError, "2 ellipses"),
     ([0, 2], IndexError, "indices from 0 to 2 leave dim 0 of size 2"),
     ((slice(None), [-4]), IndexError, "indices from -4 to -4 leave dim 1 of size 3"),
-    ([0.5], IndexError, "expected integer indices, got float64"),
+    ([0.5], IndexError, "expected indices of int64 or int32, got float64"),
+    (np.array([0, 1], np.uint8), IndexError, "got uint8"),
     ([True, False, True], IndexError, r"mask of shape \(3,\) meets dims of sizes \(2,\)"),
     (0.5, TypeError, "getitem: .*float"),
     ("a", TypeError, "getitem: only integer"),
@@ -164,7 +165,24 @@ def test_gather_and_scatter_add_by_hand():
     assert minidl.gather(x, 1, index).tolist() == [[1, 1], [4, 3]]
     assert minidl.gather(x, 0, index).tolist() == [[1, 2], [3, 2]]
     assert minidl.zeros(2, 2).scatter_add(1, index, x).tolist() == [[3, 0], [4, 3]]
-    assert minidl.tensor(2.0).gather(0, minidl.tensor(0)).item() == 2
+
+
+def test_a_tensor_without_dims_is_a_vector_of_one_element():
+    x, one, zero = minidl.tensor(2.0, requires_grad=True), minidl.tensor([0]), minidl.tensor(0)
+    assert x.gather(0, zero).tolist() == 2 and x.gather(0, minidl.tensor([0, 0])).tolist() == [2, 2]
+    assert minidl.tensor([2.0, 3.0]).gather(0, minidl.tensor(1)).tolist() == 3
+    assert x.index_select(0, one).tolist() == 2
+    assert x.scatter_add(0, one, minidl.tensor(5.0)).tolist() == 7
+    assert minidl.zeros(2).scatter_add(0, minidl.tensor(1), x).tolist() == [0, 2]
+    y = x.index_add(0, one, x * x, alpha=-1)
+    assert y.tolist() == -2 and minidl.autograd.grad(y, x)[0].tolist() == -3
+
+
+def test_an_index_without_elements_may_have_any_shape():
+    x, none = minidl.ones(5, requires_grad=True), minidl.zeros(2, 0, dtype=np.uint8)
+    assert x.gather(0, none).shape == (2, 0)
+    assert minidl.autograd.grad(x.gather(0, none).sum(), x)[0].tolist() == [0] * 5
+    assert x.scatter_add(0, none, minidl.ones(3)).tolist() == [1] * 5
 
 
 def test_index_put_by_hand():
@@ -207,7 +225,7 @@ ERRORS = [
     (lambda: x2.gather(1, ix(0)), ValueError, r"gather: shapes \(2, 3\), \(1,\), \(1,\) differ in dims"),
     (lambda: x2.gather(0, ix([0] * 4)), ValueError, r"gather: index of shape \(1, 4\) is larger"),
     (lambda: x2.gather(2, ix([0])), IndexError, "gather: dim 2 is out of range"),
-    (lambda: x2.gather(1, ix([0.5], dtype=float)), IndexError, "gather: expected integer indices, got"),
+    (lambda: x2.gather(1, ix([0.5], dtype=float)), IndexError, "gather: expected indices .* float64"),
     (lambda: x2.scatter_add(1, ix([0, 0]), ix([1], dtype=np.float32)), ValueError, "scatter_add: index of"),
     (lambda: x2.scatter_add(1, ix([0]), ix([1])), TypeError, "scatter_add: src is int64, the input is"),
     (lambda: x2.scatter_add(1, ix([5]), x2), IndexError, "scatter_add: indices from 5 to 5"),
@@ -216,6 +234,9 @@ ERRORS = [
     (lambda: minidl.take_along_dim(x2, ix(0), 1), ValueError, "take_along_dim: .* differ in dims"),
     (lambda: x2.index_select(0, ix(2)), IndexError, "index_select: indices from 2 to 2 leave dim 0"),
     (lambda: x2.index_select(0, ix([0])), IndexError, r"index_select: expected a vector .* \(1, 1\)"),
+    (lambda: x2.sum().index_select(0, ix(0, 0)), IndexError, r"index_select: expected one index .* \(2,\)"),
+    (lambda: x2.sum().index_add(0, ix(0), x2[0, :1]), ValueError, r"index_add: .* expected \(\)"),
+    (lambda: x2.sum().index_add(0, ix(0, 0), x2.sum()), ValueError, r"index_add: .* index of shape \(2,\)"),
     (lambda: x2.index_add(0, ix(0), minidl.ones(2, 3)), ValueError, r"index_add: .* expected \(1, 3\)"),
     (lambda: x2.index_add(0, ix(4), minidl.ones(1, 3)), IndexError, "index_add: indices from 4"),
     (lambda: x2.index_add(0, ix(0), minidl.ones(1, 3).double()), TypeError, "index_add: source is float64"),

@@ -14,8 +14,8 @@ import minidl
 PACKAGE = Path(minidl.__file__).parent
 ROOMS = (
     "dtypes", "backend", "files", "kernels", "autograd", "utils", "ops", "inplace", "tensor", "methods",
-    "linalg", "serialize", "nn", "optim", "models", "crf", "summary", "receptive_field", "checkerboard",
-    "data", "plot", "segment", "testing", "check", "notebook", "cli",
+    "linalg", "serialize", "nn", "optim", "models", "crf", "summary", "plot",
+    "receptive_field", "checkerboard", "data", "segment", "testing", "check", "notebook", "cli",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 HOST_ONLY = {"dtype", "ndarray", "generic", "integer", "intp", "bool_", "iinfo", "finfo", "promote_types",

@@ -10,7 +10,7 @@ import pytest
 
 import minidl
 from minidl.autograd import Like, Op, Tensor, grad
-from minidl.nn.functional.pool import average_bands
+from minidl.nn.functional.pool import average_bands, total_bands
 from minidl.nn.functional.resize import _linear
 from minidl.ops import linear
 from minidl.testing import dot_test, gradcheck
@@ -21,6 +21,7 @@ MASK = np.array([[True, False, True], [False, False, True]])
 ALONG = np.array([[0, 0, 2], [1, 0, 0]])
 WINDOWS = dict(kernel=(3, 2), stride=(2, 1), dilation=(1, 2))
 LINE = dict(kernel=(3,), stride=(1,), dilation=(1,))
+IN_PLANES, HALVES = np.array([4, 7, 1, 6]).reshape(2, 1, 2, 1), total_bands(4, 2, 2, 0, 2)
 
 # op, shapes of the inputs, static arguments
 ROWS = [
@@ -70,6 +71,12 @@ ROWS = [
     (linear.put_along, [(2, 3)], dict(index=ALONG, dim=1, size=4)),
     (linear.put_along, [(2, 3)], dict(index=ALONG, dim=0, size=3)),
     (linear.put_along, [(2, 0)], dict(index=np.zeros((2, 0), np.int64), dim=1, size=2)),
+    (linear.put_along, [(2, 3)], dict(index=ALONG - 3, dim=1, size=4)),
+    (linear.overwrite_along, [(2, 3)], dict(index=np.array([[0, 3, 1], [2, 1, -1]]), dim=1, size=4)),
+    (linear.overwrite_along, [(3, 2)], dict(index=np.array([[2, 0], [0, 3], [1, 1]]), dim=0, size=4)),
+    (linear.overwrite_along, [(2, 0)], dict(index=np.zeros((2, 0), np.int64), dim=1, size=2)),
+    (linear.take_in_windows, [(2, 1, 4, 3)], dict(index=IN_PLANES, windows=[HALVES, HALVES])),
+    (linear.put_in_windows, [(2, 1, 2, 1)], dict(index=IN_PLANES, windows=[HALVES, HALVES], size=(4, 3))),
     (linear.cat, [(2, 3), (1, 3), (0, 3)], dict(dim=0)),
     (linear.cat, [(2, 1), (2, 3)], dict(dim=1)),
     (linear.cat, [(2, 3)], dict(dim=1)),

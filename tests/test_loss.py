@@ -88,6 +88,16 @@ def test_no_difference_has_no_gradient_and_a_parabola_there_has_its_curvature(na
     matches_torch(lambda L, x, y: call(L, x, y, reduction="sum"), np.zeros(3), np.zeros(3))
 
 
+def test_weights_of_losses_of_numbers():
+    y, weight = numbers(5), leaf([1.0, 2.0, 0.0, 4.0, 1.0])
+    x, y = leaf(D + y), leaf(y)
+    assert F.mse_loss(x, y, weight=weight).item() == pytest.approx((9 + 0.5 + 0.25 + 4) / 8)
+    assert F.l1_loss(x, y, weight=weight, reduction="sum").item() == pytest.approx(7)
+    losses = F.huber_loss(x, y, weight=weight, reduction="none").tolist()
+    np.testing.assert_allclose(losses, [2.5, 0.25, 0, 0.125, 1.5], atol=1e-12)
+    assert F.huber_loss(x, y, weight=weight).item() == pytest.approx(4.375 / 5)
+
+
 @of_numbers
 def test_float16_sums_are_taken_in_float32(name, call, expected):
     x = leaf(np.full(3000, 40.0), np.float16)
@@ -397,6 +407,8 @@ ERRORS = [
     (lambda: F.mse_loss(X.long(), X), TypeError, "mse_loss: .*int64"),
     (lambda: F.mse_loss(X, np.zeros(3)), TypeError, "mse_loss: target must be a Tensor, got ndarray"),
     (lambda: F.smooth_l1_loss(X, X, beta=-1), ValueError, "smooth_l1_loss: beta .* -1"),
+    (lambda: F.mse_loss(X, X, weight=minidl.ones(4)), ValueError, r"mse_loss: weight .*\(2, 3, 4\).*\(4,\)"),
+    (lambda: F.kl_div(X, X.long()), TypeError, "kl_div: .*int64"),
     (lambda: F.huber_loss(X, X, delta=0), ValueError, "huber_loss: delta .* 0"),
     (lambda: F.kl_div(X, X, reduction="batch"), ValueError, "kl_div: reduction.*batchmean.*'batch'"),
     (lambda: F.nll_loss(X, T + 3), IndexError, "nll_loss: .*3 to 3.*3 classes, 0 to 2"),

@@ -244,6 +244,21 @@ def test_layers_learn():
 
 X = minidl.zeros(2, 3, 4)
 V = minidl.zeros(3)
+
+
+def test_eps_may_be_negative_as_long_as_it_leaves_a_variance():
+    x = minidl.tensor([[-2.0, 2.0, -2.0, 2.0]])  # variance 4
+    for y in (F.layer_norm(x, (4,), eps=-3.0), F.group_norm(x, 2, eps=-3.0)):
+        np.testing.assert_allclose(y.numpy(), x.numpy())
+
+
+def test_batch_norm_of_nothing():
+    assert F.batch_norm(minidl.zeros(0), None, None, training=True).shape == (0,)
+    mean, var = minidl.zeros(3), minidl.ones(3)
+    assert F.batch_norm(minidl.zeros(0, 3), mean, var, training=True).shape == (0, 3)
+    assert mean.tolist() == [0, 0, 0] and var.tolist() == [1, 1, 1]
+
+
 ERRORS = [
     (lambda: F.batch_norm(V, None, None), ValueError, r"batch_norm: .*\(N, C, \*S\).*\(3,\)"),
     (lambda: F.batch_norm(X, None, None), ValueError, "batch_norm: running_mean and running_var are needed"),
@@ -258,6 +273,8 @@ ERRORS = [
     (lambda: F.batch_norm(X, V, V, V.double()), TypeError, "batch_norm: dtypes.*float64"),
     (lambda: F.batch_norm(X.long(), V, V), TypeError, "batch_norm: .*int64"),
     (lambda: F.batch_norm(X, V, V, eps=-1), ValueError, "batch_norm: eps .* -1"),
+    (lambda: F.batch_norm(X, V, V, training=True, eps=0), ValueError, "batch_norm: eps .* positive .* 0"),
+    (lambda: F.batch_norm(V, V, V), ValueError, r"batch_norm: .*\(3,\)"),
     (lambda: F.batch_norm(X, V, V, np.ones(3)), TypeError, "batch_norm: weight must be a Tensor"),
     (lambda: F.instance_norm(minidl.zeros(2, 3)), ValueError, r"instance_norm: .*\(2, 3\)"),
     (lambda: F.instance_norm(minidl.zeros(2, 3, 1)), ValueError, r"instance_norm: .*\(2, 3, 1\)"),

@@ -22,7 +22,8 @@ op_db = pytest.importorskip("torch.testing._internal.common_methods_invocations"
 pytestmark = pytest.mark.slow
 
 SAMPLES = 60  # per function and dtype, evenly spread over those that there are
-AT_LEAST = {"value": 0.999, "gradient": 0.999, "second gradient": 0.999, "error": 0.98}  # of all compared
+AT_LEAST = {"value": 0.99, "gradient": 0.98, "second gradient": 0.95, "error": 1.0}  # of all compared
+UNEXPLAINED = 0.001  # at most this part of all compared may differ without being in the table of departures
 
 RANDOM = {
     "randn", "rand_like", "randn_like", "randint", "nn.functional.dropout", "nn.functional.dropout2d",
@@ -36,19 +37,9 @@ ADAPTED: dict[str, Callable] = {  # where op_db passes the arguments in another 
 
 # Where minidl departs from PyTorch on purpose: why, pattern of the function's name, of the difference.
 DEPARTURES = [
-    ("integers are converted with .float() first", r".*avg_pool.d|logsumexp", r"^value .* int64"),
-    ("no integer is an integer to a negative power", r"__rpow__", r"negative integer powers"),
-    ("bounds that are floats make floats of integers", r".*hardtanh", r"^value .* int64"),
-    ("equals stay in order, which PyTorch leaves open", r"topk", r"^value .* int64"),
-    ("of values for one place the last alone stays, and has the gradient", r".*max_unpool.d", r"gradient "),
-    ("a scalar is no vector", r"index_add|gather", r"\('\(\) |uint8"),
-    ("the input has a dim of channels", r".*batch_norm.*", r"'\(0,\) "),
-    ("pooling no channels gives no channels", r".*max_pool.d", r"error \('\(0, "),
-    ("sizes that are summed over are equal", r"tensordot", r"'\(1, 1, 1\) \w+', '\(2, 1, 2\)"),
-    ("eps guards against division by zero", r".*(group|layer)_norm", r"'eps': -0.5"),
-    ("there are no singular values", r"norm/nuc|norm", r"'nuc'"),
+    ("PyTorch leaves the order of equals open; here they stay in order", r"topk", r"^value .* int64"),
+    ("there are no singular values", r"norm/nuc", r"'nuc'"),
     ("only leaves change in place, outside recording", r"zero_", r""),
-    ("numbers stand for scalars", r".*", r"^error .*(be Tensor, not int|\(int, Tensor\)|to a 'int' object)"),
 ]
 
 
@@ -219,20 +210,22 @@ def departs(name: str, difference: str) -> bool:
 def test_pytorchs_samples():
     compared: Counter = Counter()  # (function, what) -> how many
     missed: Counter = Counter()
+    unexplained = 0
     for op in op_db:
         name = f"{op.name}/{op.variant_test_name}".rstrip("/")
         for what, sample, failure in comparisons(op) if ours(op.name) and op.name not in RANDOM else ():
-            if failure and departs(name, f"{what} {sample} {failure}"):
-                continue
             compared[name, what] += 1
             if failure:
                 missed[name, what] += 1
-                print(name, what, sample, "\n    ", failure)
+                known = departs(name, f"{what} {sample} {failure}")
+                unexplained += not known
+                print(name, what, sample, "\n    ", "a departure" if known else failure)
     for (name, what), n in missed.most_common():
         print(f"{name}, {what}: {n} of {compared[name, what]} differ")
     rates = {}
     for what in AT_LEAST:
         wrong, total = (sum(n for (_, kind), n in c.items() if kind == what) for c in (missed, compared))
-        print(f"{what}: {total - wrong} of {total}")
         rates[what] = 1 - wrong / total
+        print(f"{what}: {total - wrong} of {total}, {rates[what]:.2%}")
     assert all(rates[what] >= AT_LEAST[what] for what in AT_LEAST), rates
+    assert unexplained <= UNEXPLAINED * compared.total()

@@ -121,6 +121,20 @@ def test_lp_pool_equals_pytorch(rank, p):
     assert_same("lp_pool", rank, x, p, 3, 2, ceil_mode=True)
 
 
+def test_avg_pool_of_integers_cuts_towards_0():
+    x = minidl.arange(-6, 6).reshape(1, 2, 6)
+    assert F.avg_pool1d(x, 3).tolist() == [[[-5, -2], [1, 4]]]
+    assert F.avg_pool1d(x, 4, 3, 2).tolist() == [[[-2, -3, 0], [0, 2, 2]]]
+    assert F.avg_pool1d(x, 4, 3, 2, count_include_pad=False).tolist() == [[[-5, -3, -1], [0, 2, 4]]]
+    assert F.avg_pool3d(x.reshape(2, 6, 1, 1), (3, 1, 1), divisor_override=-2).tolist()[0] == [[[7]], [[3]]]
+    assert F.avg_pool1d(x, 3).dtype == minidl.int64
+
+
+def test_lp_pool_of_integers_is_float32():
+    y = F.lp_pool1d(minidl.tensor([[[3, -4, 0, 5]]]), 2, 2)
+    assert y.tolist() == [[[5, 5]]] and y.dtype == minidl.float32
+
+
 def test_lp_pool_of_zeros_has_no_gradient():
     assert_same("lp_pool", 1, np.array([[[0.0, 0.0, 3.0, 4.0]]]), 2, 2, order=1)
 
@@ -157,7 +171,10 @@ def test_unpool_keeps_the_last_of_several_values_for_one_place():
     x = leaf([[[1.0, 2.0, 3.0]]])
     y = F.max_unpool1d(x, Tensor(np.array([[[4, 0, 4]]])), 2)
     assert y.tolist() == [[[2, 0, 0, 0, 3, 0]]]
-    assert grad(y.sum(), x)[0].tolist() == [[[0, 1, 1]]]
+    g = leaf([[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]])
+    (dx,) = grad(y, x, g, create_graph=True)  # PyTorch's gradient is a gather at all the indices
+    assert dx.tolist() == [[[5, 1, 5]]]
+    assert grad(dx, g, Tensor(np.array([[[1.0, 2.0, 4.0]]])))[0].tolist() == [[[2, 0, 0, 0, 5, 0]]]
 
 
 def test_random_geometries_equal_pytorch():
@@ -431,7 +448,9 @@ def places(*numbers):
         ),
         (lambda: F.avg_pool2d(X2, 5), ValueError, ["avg_pool2d", "(5, 5)", "(4, 4)"]),
         (lambda: F.avg_pool2d(X2, 2, divisor_override=0), ValueError, ["avg_pool2d", "divisor_override"]),
-        (lambda: F.avg_pool1d(X1.long(), 2), TypeError, ["avg_pool1d", "int64"]),
+        (lambda: F.avg_pool1d(X1.int(), 2), TypeError, ["avg_pool1d", "int32"]),
+        (lambda: F.avg_pool1d(X1[:, :0], 2), ValueError, ["avg_pool1d", "(1, 0, 6)"]),
+        (lambda: F.max_pool2d(X2[0, :0], 2), ValueError, ["max_pool2d", "no channels", "(0, 4, 4)"]),
         (lambda: F.adaptive_avg_pool1d(X1, -1), ValueError, ["adaptive_avg_pool1d", "-1"]),
         (lambda: F.adaptive_avg_pool2d(X2, (1, 2, 3)), ValueError, ["adaptive_avg_pool2d", "(1, 2, 3)"]),
         (lambda: F.adaptive_max_pool1d(X1[..., :0], 2), ValueError, ["adaptive_max_pool1d", "size 0"]),

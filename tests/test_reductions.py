@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import partial
 
 import numpy as np
@@ -240,11 +241,27 @@ def test_float16_does_not_overflow_inside(name):
 def test_result_dtypes_are_pytorchs(name, dtype):
     from oracle import torch
 
-    if (name, dtype) in (("any", "uint8"), ("argmax", "bool")):
-        pytest.skip("PyTorch gives uint8, or refuses")
+    if (name, dtype) == ("argmax", "bool"):
+        pytest.skip("PyTorch refuses")
     a = np.ones(2, dtype)
     found = getattr(minidl, name)(minidl.tensor(a), 0).dtype
     assert str(found) == str(getattr(torch, name)(torch.tensor(a), 0).dtype).removeprefix("torch.")
+
+
+def test_uint8_stays_uint8_in_any_and_all():
+    x = minidl.tensor(np.array([[0, 2], [0, 0]], np.uint8))
+    assert x.any(1).tolist() == [1, 0] and x.any(1).dtype == x.all().dtype == minidl.uint8
+    assert x.long().any().dtype == minidl.bool
+
+
+def test_logsumexp_of_integers_and_of_nothing():
+    y = minidl.tensor([[0, 0], [5, 5]]).logsumexp(1)
+    assert y.dtype == minidl.float32
+    np.testing.assert_allclose(y.numpy(), [np.log(2), 5 + np.log(2)], rtol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert minidl.zeros(2, 0).logsumexp(1, keepdim=True).tolist() == [[-np.inf], [-np.inf]]
+        assert minidl.zeros(2, 0).log_softmax(1).shape == minidl.zeros(0, 2).log_softmax(0).T.shape == (2, 0)
 
 
 def test_the_dtype_of_a_sum_can_be_chosen():

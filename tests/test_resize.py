@@ -192,6 +192,26 @@ def test_label_images_are_resized_by_nearest():
         np.testing.assert_array_equal(y.numpy(), x.repeat(2, 2).repeat(2, 3))
 
 
+def test_images_of_bytes_are_rounded_after_each_axis():
+    x = Tensor(np.array([[[[0, 1], [0, 255]]]], np.uint8))
+    y = F.interpolate(x, (1, 1), mode="bilinear")  # first (0 + 1)/2 and (0 + 255)/2, halves up, then 64.5
+    assert y.dtype == np.uint8 and y.tolist() == [[[[65]]]]
+    edge = Tensor(np.array([[[[0, 0, 255, 255]]]], np.uint8))  # a cubic overshoots: it is clipped
+    assert F.interpolate(edge, (1, 8), mode="bicubic").tolist() == [[[[0, 0, 0, 58, 197, 255, 255, 255]]]]
+
+
+def test_bytes_are_pytorchs_up_to_one():
+    from oracle import torch
+
+    rng = np.random.default_rng(0)
+    for mode, align, antialias in itertools.product(("bilinear", "bicubic"), (None, True), (False, True)):
+        x = rng.integers(0, 256, (2, 3, *rng.integers(3, 9, 2)), np.uint8)
+        options = dict(size=(11, 4), mode=mode, align_corners=align, antialias=antialias)
+        expected = torch.nn.functional.interpolate(torch.tensor(x), **options).numpy()
+        difference = np.abs(F.interpolate(Tensor(x), **options).numpy().astype(int) - expected)
+        assert difference.max() <= 1 and difference.mean() < 0.05
+
+
 def test_an_infinite_sample_reaches_only_its_neighbours():
     x = np.zeros((1, 1, 1, 8))
     x[..., 3] = np.inf

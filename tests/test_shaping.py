@@ -216,7 +216,7 @@ ERRORS = [
     (lambda: x.repeat(1, -1), ValueError, r"repeat: \(1, -1\)"),
     (lambda: minidl.cat([]), ValueError, "cat: expected at least one tensor"),
     (lambda: minidl.cat([x, x[:, :2]]), ValueError, r"cat: shapes \(2, 3\), \(2, 2\) differ outside dim 0"),
-    (lambda: minidl.cat([x, 1]), TypeError, "cat: expected Tensors, got int"),
+    (lambda: minidl.cat([x, 1]), TypeError, "cat: expected a Tensor, got int"),
     (lambda: minidl.cat([scalar, scalar]), ValueError, "cat: tensors without dims"),
     (lambda: minidl.cat([x, x], 2), IndexError, "cat: dim 2 is out of range"),
     (lambda: minidl.stack([x, x[0]]), ValueError, r"stack: shapes differ: \(2, 3\), \(3,\)"),

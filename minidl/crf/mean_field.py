@@ -34,7 +34,7 @@ CUT = 5  # standard deviations, where a Gaussian of positions is cut off in whol
 def normalized(
     kernel: Filter, like: Tensor, normalization: str = "symmetric", self_term: bool = True
 ) -> Filter:
-    """K with rows that sum to about 1: D^-½ K D^-½ "symmetric", K D^-1 "before", D^-1 K "after"; D = diag(K1).
+    """K, rows summing to about 1: D^-½ K D^-½ "symmetric", K D^-1 "before", D^-1 K "after"; D = diag(K1).
 
     Without `self_term` a voxel is not its own neighbour: K loses its diagonal, which is 1.
     """

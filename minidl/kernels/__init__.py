@@ -18,7 +18,7 @@ class Numpy:
     local_sum, local_spread = numpy_local.local_sum, numpy_local.local_spread
     local_dot = numpy_local.local_dot
     softmax_sums, softmax_sums_backward = numpy_loss.softmax_sums, numpy_loss.softmax_sums_backward
-    over_planes = numpy_pool.over_planes
+    over_planes, overwrite = numpy_pool.over_planes, numpy_pool.overwrite
     sgd, adam = numpy_optim.sgd, numpy_optim.adam
 
 

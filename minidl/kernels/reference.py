@@ -119,6 +119,15 @@ def over_planes(function, out, *arrays):
     return out
 
 
+def overwrite(y, places, x):
+    """y[places] = x for vectors; of several values for one place the last stays, on a GPU too."""
+    xp = array_module(y)
+    last = xp.zeros(y.size, dtype=xp.uint64)  # a GPU has no atomic maximum of int64
+    xp.maximum.at(last, places, xp.arange(1, places.size + 1, dtype=xp.uint64))
+    named = xp.flatnonzero(last)
+    y[named] = x[last[named].astype(xp.int64) - 1]
+
+
 # ---- losses ----------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,11 @@
-"""Networks for segmentation."""
+"""Networks for segmentation, in the order in which they were thought of: each file says what one adds."""
 
-from minidl.models.unet import UNet, UNet3d2016, unet2015
+from minidl.models.encoder_decoder import EncoderDecoder
+from minidl.models.planned_unet import PlannedUNet
+from minidl.models.registry import NETWORKS, build
+from minidl.models.segnet import SegNet
+from minidl.models.unet import UNet
+from minidl.models.unet2015 import unet2015
+from minidl.models.unet3d2016 import UNet3d2016
 
-__all__ = ["UNet", "UNet3d2016", "unet2015"]
+__all__ = ["NETWORKS", "EncoderDecoder", "PlannedUNet", "SegNet", "UNet", "UNet3d2016", "build", "unet2015"]

@@ -8,6 +8,7 @@ from typing import Any
 from minidl.autograd import Tensor
 from minidl.nn.functional.checks import Sizes, ntuple
 from minidl.nn.functional.conv import conv_nd, conv_transpose_nd
+from minidl.nn.functional.padding import pad
 from minidl.nn.linear import reset_affine
 from minidl.nn.module import Module, Parameter
 from minidl.tensor import zeros
@@ -15,6 +16,7 @@ from minidl.tensor import zeros
 
 class _ConvNd(Module):
     rank: int
+    padding_modes: tuple[str, ...] = ("zeros", "reflect", "replicate", "circular")
 
     def __init__(
         self,
@@ -26,9 +28,15 @@ class _ConvNd(Module):
         dilation: Sizes = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
     ):
         super().__init__()
         name = type(self).__name__
+        if padding_mode not in self.padding_modes:
+            raise ValueError(
+                f"{name}: padding_mode must be one of {', '.join(self.padding_modes)}; got {padding_mode!r}"
+            )
+        self.padding_mode = padding_mode
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(
@@ -49,10 +57,21 @@ class _ConvNd(Module):
         return self.out_channels, self.in_channels // self.groups
 
     def forward(self, input: Tensor) -> Tensor:
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            input, padding = pad(input, self._margins(), self.padding_mode), 0
         return conv_nd(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups,
             rank=self.rank, name=type(self).__name__,
         )  # fmt: skip
+
+    def _margins(self) -> list[int]:
+        """The samples to add before and after each axis, the last axis first, as `pad` takes them."""
+        if self.padding == "same":
+            totals = [d * (k - 1) for k, d in zip(self.kernel_size, self.dilation)]
+            return [n for total in reversed(totals) for n in (total // 2, total - total // 2)]
+        each = (0,) * self.rank if self.padding == "valid" else self.padding
+        return [n for p in reversed(each) for n in (p, p)]
 
     def extra_repr(self) -> str:
         text = (
@@ -62,7 +81,8 @@ class _ConvNd(Module):
         for key, default in ordinary.items():
             if getattr(self, key) != default:
                 text += f", {key}={getattr(self, key)}"
-        return text if self.bias is not None else text + ", bias=False"
+        text += "" if self.bias is not None else ", bias=False"
+        return text if self.padding_mode == "zeros" else text + f", padding_mode={self.padding_mode}"
 
 
 class Conv1d(_ConvNd):
@@ -84,6 +104,8 @@ class Conv3d(_ConvNd):
 
 
 class _ConvTransposeNd(_ConvNd):
+    padding_modes = ("zeros",)
+
     def __init__(
         self,
         in_channels: int,
@@ -95,8 +117,11 @@ class _ConvTransposeNd(_ConvNd):
         groups: int = 1,
         bias: bool = True,
         dilation: Sizes = 1,
+        padding_mode: str = "zeros",
     ):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
+        )
         self.output_padding = ntuple(output_padding, self.rank, f"{type(self).__name__}: output_padding")
 
     def _weight_channels(self) -> tuple[int, int]:

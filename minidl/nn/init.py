@@ -6,6 +6,7 @@ All functions fill the tensor in place and return it; numbers are drawn on the h
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -100,3 +101,21 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Uniform on ±gain · sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
     bound = math.sqrt(3) * _xavier_std(tensor, gain)
     return uniform_(tensor, -bound, bound)
+
+
+def icnr_(
+    tensor: Tensor, upscale_factor: int, initializer: Callable[[Tensor], Tensor] = kaiming_normal_
+) -> Tensor:
+    """For the convolution before a `pixel_shuffle`, (O·r^n, C, *K): all r^n phases get the same kernel.
+
+    `initializer` fills (O, C, *K). At first the layer is then a convolution followed by nearest-neighbour
+    resizing, without checkerboards (Aitken et al. 2017, arXiv 1707.02937). Training may part the phases.
+    """
+    phases = upscale_factor ** (tensor.ndim - 2)
+    if tensor.ndim < 3 or upscale_factor < 1 or tensor.shape[0] % phases:
+        raise ValueError(
+            f"icnr_: weight {tensor.shape} must have (a multiple of upscale_factor^n, C, *K) channels, "
+            f"n spatial dims, got upscale_factor {upscale_factor}"
+        )
+    shared = initializer(Tensor(np.empty((tensor.shape[0] // phases, *tensor.shape[1:]), tensor.dtype)))
+    return _fill(tensor, shared.array.repeat(phases, axis=0))

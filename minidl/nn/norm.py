@@ -12,6 +12,7 @@ from minidl.nn import functional as F
 from minidl.nn.functional.checks import batched
 from minidl.nn.module import Module, Parameter
 from minidl.tensor import ones, tensor, zeros
+from minidl.utils.checkpoint import is_recomputing
 
 
 class _Norm(Module):
@@ -92,7 +93,7 @@ class _BatchNorm(_ChannelNorm):
         if self.rank == 1 and input.ndim == 2:
             return self.forward(input.unsqueeze(-1), negative_slope).squeeze(-1)
         input, _ = self._batched(input)
-        if self.training and self.track_running_stats:
+        if self.training and self.track_running_stats and not is_recomputing():
             self.num_batches_tracked.array += 1
         return F.batch_norm(
             input, self.running_mean, self.running_var, self.weight, self.bias,

@@ -11,6 +11,7 @@ rows reads strided slices of x, which is as fast as memory allows; what is irreg
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ import numpy as np
 Column = slice | np.ndarray  # where the rows of a run find one of their terms
 
 LONGEST_PERIOD, MOST_RUNS = 8, 16
+NEGLIGIBLE = 1e-7  # a weight that rounding left where there should be none
 
 
 def _progression(start: int, step: int, count: int) -> slice:
@@ -78,11 +80,21 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Bands:
-    """A matrix of `size` columns given by its rows: `index` (outputs, T) and `weight` (outputs, T)."""
+    """A matrix of `size` columns given by its rows: `index` (outputs, T) and `weight` (outputs, T).
+
+    `advance`: how far the terms move from one row to the next, on average and away from the borders; None
+    stands for size / outputs.
+    """
 
     index: np.ndarray
     weight: np.ndarray
     size: int
+    advance: Fraction | None = None
+
+    @property
+    def support(self) -> np.ndarray:
+        """Which terms count, (outputs, T)."""
+        return abs(self.weight) > NEGLIGIBLE
 
     @property
     def dense(self) -> np.ndarray:
@@ -105,7 +117,7 @@ class Bands:
         index, weight = np.zeros((self.size, terms), np.intp), np.zeros((self.size, terms))
         index[columns[::-1]] = rows[::-1, None]  # a row's filling repeats its first term
         index[columns, place], weight[columns, place] = rows, weights
-        return Bands(index, weight, len(self.index))
+        return Bands(index, weight, len(self.index), 1 / self.advance if self.advance else None)
 
     @cached_property
     def runs(self) -> list[Run]:

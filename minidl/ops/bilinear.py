@@ -60,20 +60,23 @@ def conv_weight(xp, x, u, *, size, **geometry):
 
 
 @bilinear(lambda g, q, w_like: local_dot(q, g, window=w_like.shape[1 : q.ndim - 1]),
-          lambda g, w: local_spread(w, g))  # fmt: skip
+          lambda g, w: local_spread(w, g),
+          reach=lambda w, q: q.around(w.window_for(q)) | w.at_centre(q))  # fmt: skip
 def local_sum(xp, w, q):
     """w (N, *window, *S), q (N, L, *S) -> u (N, L, *S)."""
     return kernels.of(xp).local_sum(w, q)
 
 
 @bilinear(lambda g, u, w_like: local_dot(g, u, window=w_like.shape[1 : u.ndim - 1]),
-          lambda g, w: local_sum(w, g))  # fmt: skip
+          lambda g, w: local_sum(w, g),
+          reach=lambda w, u: (u | w.at_centre(u)).around(w.window_for(u)))  # fmt: skip
 def local_spread(xp, w, u):
     """w (N, *window, *S), u (N, L, *S) -> q (N, L, *S)."""
     return kernels.of(xp).local_spread(w, u)
 
 
-@bilinear(lambda g, u: local_spread(g, u), lambda g, q: local_sum(g, q))
+@bilinear(lambda g, u: local_spread(g, u), lambda g, q: local_sum(g, q),
+          reach=lambda q, u, window: (q.around(window) | u).with_window(window))  # fmt: skip
 def local_dot(xp, q, u, *, window):
     """q (N, L, *S), u (N, L, *S) -> w (N, *window, *S); 0 where the neighbour lies outside."""
     return kernels.of(xp).local_dot(q, u, window=window)

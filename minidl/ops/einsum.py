@@ -14,11 +14,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minidl.autograd import Tensor
-from minidl.ops import bilinear, linear
+from minidl.ops import bilinear, linear, reductions
 from minidl.ops import pointwise as pw
 from minidl.ops.matrices import diagonal
-from minidl.ops.shaping import normalize_dim
+from minidl.ops.shaping import check_tensor, normalize_dim
 
 Label = str | int  # a letter; or a dim covered by an ellipsis, counted from the last: -1, -2, ...
 Labels = tuple[Label, ...]
@@ -103,7 +105,7 @@ def _simplified(x: _Named, sizes: dict[Label, int], needed: set[Label]) -> _Name
         i for i, v in enumerate(labels) if v not in needed or (tensor.shape[i] == 1 and sizes[v] != 1)
     )
     if gone:
-        tensor = linear.sum(tensor, dims=gone, keepdim=False)
+        tensor = reductions.sum(tensor, gone)
     return _Named(tensor, tuple(v for i, v in enumerate(labels) if i not in gone))
 
 
@@ -120,6 +122,8 @@ def merge(a: _Named, b: _Named, needed: set[Label]) -> _Named:
     shared = [label for label in a.labels if label in b.labels]
     batch = tuple(label for label in shared if label in needed)
     inner = tuple(label for label in shared if label not in needed)
+    if inner and a.tensor.dtype == b.tensor.dtype == np.bool_:
+        raise TypeError("einsum: products of booleans cannot be summed; call .float() or .long() first")
     rows = tuple(label for label in a.labels if label not in shared)
     columns = tuple(label for label in b.labels if label not in shared)
     left, right = _grouped(a, batch, rows, inner), _grouped(b, batch, inner, columns)
@@ -136,6 +140,8 @@ def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
 
     Without "->" the result has the names that occur once, in alphabetical order.
     """
+    if not isinstance(equation, str):
+        raise TypeError(f"einsum: the equation must be a string, got {type(equation).__name__}")
     tensors: Any = (
         list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else operands
     )
@@ -158,16 +164,25 @@ def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
     lone = tuple(i for i, label in enumerate(result.labels) if label not in output)
     if lone:  # names whose other occurrences only broadcast
         kept = tuple(label for label in result.labels if label in output)
-        result = _Named(linear.sum(result.tensor, dims=lone, keepdim=False), kept)
+        result = _Named(reductions.sum(result.tensor, lone), kept)
     return linear.permute(result.tensor, axes=tuple(result.labels.index(label) for label in output))
 
 
 def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] = 2) -> Tensor:
-    """Σ a · b over the last `dims` dims of a and the first of b, or over two lists of dims, one for each."""
+    """Σ a · b over the last `dims` dims of a and the first of b, or over two lists of dims, one for each.
+
+    A dim of size 1 goes with one of any size.
+    """
+    check_tensor(a, "tensordot")
+    check_tensor(b, "tensordot")
     pairs = (range(a.ndim - dims, a.ndim), range(dims)) if isinstance(dims, int) else dims
     of_a, of_b = ([normalize_dim(d, x.ndim, "tensordot") for d in ds] for x, ds in zip((a, b), pairs))
-    if len(of_a) != len(of_b) or [a.shape[i] for i in of_a] != [b.shape[j] for j in of_b]:
+    met = [(a.shape[i], b.shape[j]) for i, j in zip(of_a, of_b)]
+    if len(of_a) != len(of_b) or any(n != m and 1 not in (n, m) for n, m in met):
         raise ValueError(f"tensordot: dims {dims} of shapes {a.shape} and {b.shape} do not match")
+    for i, j, (n, m) in zip(of_a, of_b, met):  # Σ a · b = (Σ a) · b where b has one element along the dim
+        a = reductions.sum(a, i, keepdim=True) if m == 1 != n else a
+        b = reductions.sum(b, j, keepdim=True) if n == 1 != m else b
     names_a: Labels = tuple(range(a.ndim))
     names_b: Labels = tuple(of_a[of_b.index(j)] if j in of_b else a.ndim + j for j in range(b.ndim))
     return merge(_Named(a, names_a), _Named(b, names_b), set(names_a) ^ set(names_b)).tensor

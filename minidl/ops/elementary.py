@@ -15,6 +15,7 @@ from minidl.dtypes import result_type
 from minidl.ops import linear, logic
 from minidl.ops import pointwise as pw
 from minidl.ops.pointwise import pointwise, step, to_float
+from minidl.ops.shaping import check_tensor
 
 Bound = bool | int | float | Tensor | None
 
@@ -66,7 +67,11 @@ def _square_distance(a, b):
     return pw.where(logic.eq(y, 0), 1.0, y)
 
 
-@to_float(lambda g, a, b: g * b / _square_distance(a, b), lambda g, a, b: -(g * a / _square_distance(a, b)))
+@to_float(
+    lambda g, a, b: g * b / _square_distance(a, b),
+    lambda g, a, b: -(g * a / _square_distance(a, b)),
+    tensors=2,
+)
 def atan2(xp, a, b):
     """The angle of the point with ordinate a and abscissa b, in (-π, π]."""
     return xp.arctan2(a, b)
@@ -149,7 +154,7 @@ def remainder(xp, a, b):
     return xp.remainder(a, b)
 
 
-@pointwise(lambda g: g, lambda g, a, b: -(g * trunc(a / b)), kinds="uif")
+@pointwise(lambda g: g, lambda g, a, b: -(g * trunc(a / b)), tensors=1, kinds="uif")
 @_dividing
 def fmod(xp, a, b):
     """a - b trunc(a / b), which has the sign of a, as C's %."""
@@ -190,12 +195,14 @@ def reciprocal(input: Tensor) -> Tensor:
 
 
 def square(input: Tensor) -> Tensor:
-    """x²."""
-    return input * input
+    """x²; of booleans int64, as every power."""
+    check_tensor(input, "square")
+    return input**2 if input.dtype.kind == "b" else input * input
 
 
 def clamp(input: Tensor, min: Bound = None, max: Bound = None) -> Tensor:
     """x kept between min and max, each a number, a tensor or None (no bound): min(max(x, low), high)."""
+    check_tensor(input, "clamp")
     bounds = [bound for bound in (min, max) if bound is not None]
     if not bounds:
         raise ValueError("clamp: expected min, max or both")
@@ -213,6 +220,7 @@ def nan_to_num(
     input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
 ) -> Tensor:
     """NaN replaced by `nan`, ±∞ by `posinf` and `neginf` (by default the largest numbers of the dtype)."""
+    check_tensor(input, "nan_to_num")
     if input.dtype.kind != "f":
         return input
     info = np.finfo(input.dtype)

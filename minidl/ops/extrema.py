@@ -37,13 +37,13 @@ def _share(g: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return pw.where(winners, g / count, 0.0)
 
 
-@op(_share, law="pointwise")
+@op(_share, law="pointwise", reach=lambda x, axes: x.over(axes))
 def maximum_over(xp, x, *, axes):
     """max x over the axes, which stay with size 1."""
     return x.max(axis=axes, keepdims=True)
 
 
-@op(_share, law="pointwise")
+@op(_share, law="pointwise", reach=lambda x, axes: x.over(axes))
 def minimum_over(xp, x, *, axes):
     """min x over the axes, which stay with size 1."""
     return x.min(axis=axes, keepdims=True)
@@ -75,6 +75,7 @@ def amin(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 
 def _arg(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    check_tensor(input, name)
     if dim is None:
         flat = linear.reshape(input.detach(), shape=(input.array.size,))
         index = _arg(name, flat, 0, False)
@@ -136,6 +137,7 @@ def min(input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -
 
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The indices that sort along a dim; equal elements always stay in order, NaN counts as largest."""
+    check_tensor(input, "argsort")
     at = normalize_dim(dim, input.ndim, "argsort")
     xp, x = array_module(input.array), input.array
     if input.ndim == 0:
@@ -149,12 +151,14 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
 
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Chosen:
     """(values, indices) in order along a dim; equal elements always stay in order, NaN counts as largest."""
+    check_tensor(input, "sort")
     at = normalize_dim(dim, input.ndim, "sort")
     return _gathered(input, argsort(input, at, descending), at)
 
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Chosen:
     """(values, indices) of the k largest (or smallest) elements along a dim, always in order."""
+    check_tensor(input, "topk")
     at = normalize_dim(dim, input.ndim, "topk")
     size = input.shape[at] if input.ndim else 1
     if not 0 <= k <= size:

@@ -15,7 +15,8 @@ from minidl.autograd import Node, Op, Tensor, grad, is_grad_enabled
 from minidl.backend import array_module
 from minidl.ops import linear
 from minidl.ops import pointwise as pw
-from minidl.ops.reductions import mean
+from minidl.ops.reductions import log_softmax, mean, softmax
+from minidl.ops.shaping import stack
 
 
 class Fused(Op):
@@ -23,8 +24,8 @@ class Fused(Op):
     cotangents.
     """
 
-    def __init__(self, forward: Callable, backward: Callable, composition: Callable):
-        super().__init__(forward, [None], "fused")
+    def __init__(self, forward: Callable, backward: Callable, composition: Callable, reach: Callable | None):
+        super().__init__(forward, [None], "fused", reach)
         self.backward, self.composition = backward, composition
 
     def _keep(self, inputs: Sequence, parents: Sequence, y: Any) -> dict[str, Any]:
@@ -44,19 +45,25 @@ class Fused(Op):
         yield from ((k, Tensor(cotangents[k])) for k in wanted)
 
 
-def fused(backward: Callable, composition: Callable) -> Callable[[Callable], Fused]:
-    """Declare a fused op by its backward kernel and by the composition that it stands for."""
-    return lambda forward: Fused(forward, backward, composition)
+def fused(
+    backward: Callable, composition: Callable, reach: Callable | None = None
+) -> Callable[[Callable], Fused]:
+    """Declare a fused op by its backward kernel, the composition that it stands for, and what it sees."""
+    return lambda forward: Fused(forward, backward, composition, reach)
 
 
 # ---- normalisation ---------------------------------------------------------------------------------
+
+
+def _normalised_axes(ndim: int, per_sample: bool) -> tuple[int, ...]:
+    return tuple(range(2, ndim)) if per_sample else (0, *range(2, ndim))
 
 
 def norm_leaky_relu_composition(
     x: Tensor, w: Tensor, b: Tensor, *, per_sample: bool, eps: float, slope: float
 ) -> Tensor:
     """φ(w·(x - mean) / sqrt(var + eps) + b), op by op."""
-    axes = tuple(range(2, x.ndim)) if per_sample else (0, *range(2, x.ndim))
+    axes = _normalised_axes(x.ndim, per_sample)
     per_channel = (1, -1, *(1,) * (x.ndim - 2))
     centred = x - mean(x, axes, keepdim=True)
     var = mean(centred * centred, axes, keepdim=True)
@@ -67,9 +74,36 @@ def norm_leaky_relu_composition(
 @fused(
     lambda xp, g, x, w, b, **options: kernels.of(xp).norm_leaky_relu_backward(g, x, w, b, **options),
     norm_leaky_relu_composition,
+    reach=lambda x, w, b, *, per_sample, **_: x | x.over(_normalised_axes(x.ndim, per_sample)),
 )
 def norm_leaky_relu(xp, x, w, b, **options):
     """Normalise x (N, C, *S) per sample and channel (or per channel), scale by w, shift by b (C,), leaky
     ReLU.
     """
     return kernels.of(xp).norm_leaky_relu(x, w, b, **options)
+
+
+# ---- losses ----------------------------------------------------------------------------------------
+
+
+def softmax_sums_composition(x: Tensor, label: Tensor, *, ignore_index: int | None) -> Tensor:
+    """The four sums, op by op."""
+    xp, l = array_module(x.array), label.unsqueeze(1).array
+    counted = xp.ones_like(l, dtype=bool) if ignore_index is None else l != ignore_index
+    at = (l == xp.arange(x.shape[1]).reshape(1, -1, *(1,) * (x.ndim - 2))) & counted
+    p, true = softmax(x, 1), Tensor(at.astype(x.dtype))
+    surprise = pw.where(Tensor(at), -log_softmax(x, 1), 0.0)
+    terms = p * true, p * Tensor(counted.astype(x.dtype)), true, surprise
+    return stack([term.sum(tuple(range(2, x.ndim))) for term in terms])
+
+
+@fused(
+    lambda xp, g, x, label, **options: (kernels.of(xp).softmax_sums_backward(g, x, label, **options), None),
+    softmax_sums_composition,
+)
+def softmax_sums(xp, x, label, **options):
+    """Per sample and class, (4, N, C): overlap Σ_{l=c} p_c, predicted Σ p_c, true Σ_{l=c} 1 and surprise
+    Σ_{l=c} -log p_c of p = softmax(x) and labels l (N, *S) in 0 .. C - 1, over the voxels whose label is not
+    ignore_index. x (N, C, *S), float32 or float64.
+    """
+    return kernels.of(xp).softmax_sums(x, label, **options)

@@ -16,7 +16,7 @@ from minidl.backend import Array, array_module
 from minidl.dtypes import category, result_type
 from minidl.ops import linear
 from minidl.ops import pointwise as pw
-from minidl.ops.shaping import along, existing_dim, flatten, normalize_dim
+from minidl.ops.shaping import along, check_tensor, flatten, normalize_dim
 
 # ---- x[index] ------------------------------------------------------------------------------------
 
@@ -55,8 +55,8 @@ def _spread(parts: list, shape: tuple[int, ...]) -> list:
 
 def _in_range(index: Array, size: int, name: str, dim: int) -> None:
     """Raise IndexError unless all elements are in [-size, size)."""
-    if index.dtype.kind not in "iu":
-        raise IndexError(f"{name}: expected integer indices, got {index.dtype}")
+    if index.dtype not in (np.int32, np.int64):  # PyTorch would take uint8 for a mask
+        raise IndexError(f"{name}: expected indices of int64 or int32, got {index.dtype}")
     if index.size and not -size <= int(index.min()) <= int(index.max()) < size:
         raise IndexError(
             f"{name}: indices from {int(index.min())} to {int(index.max())} leave dim {dim} of size {size}"
@@ -133,12 +133,10 @@ def index_put(
     if accumulate:
         y = flat + linear.scatter(values, index=places, shape=flat.shape)
     else:
-        source = xp.full(flat.shape, -1)  # per element: which value it takes, the last one that names it
-        xp.maximum.at(source, places, xp.arange(places.size))
         if not places.size:
             return input
-        chosen = linear.getitem(values, index=xp.maximum(source, 0))
-        y = pw.where(Tensor(source >= 0), chosen, flat)
+        last = linear.last_source(xp, places, flat.array.size)  # which value an element takes
+        y = pw.where(Tensor(last > 0), linear.getitem(values, index=xp.maximum(last, 1) - 1), flat)
     return linear.reshape(y, shape=shape)
 
 
@@ -146,7 +144,7 @@ def index_put(
 
 
 def _gather_index(input: Tensor, dim: int, index: Tensor, source: Tensor, name: str) -> tuple[int, Array]:
-    """The dim and the checked indices of gather and scatter_add, which fit into both tensors."""
+    """The dim and the checked indices of gather and scatter_add, which must fit into both tensors."""
     at = normalize_dim(dim, input.ndim, name)
     if not input.ndim == index.ndim == source.ndim:
         raise ValueError(f"{name}: shapes {input.shape}, {index.shape}, {source.shape} differ in dims")
@@ -156,8 +154,8 @@ def _gather_index(input: Tensor, dim: int, index: Tensor, source: Tensor, name: 
             f"{name}: index of shape {index.shape} is larger than the tensors of shapes "
             f"{input.shape} and {source.shape} outside dim {dim}"
         )
-    _in_range(index.array, input.shape[at] if input.ndim else 1, name, dim)
-    if index.array.size and int(index.array.min()) < 0:
+    _in_range(index.array, input.shape[at], name, dim)
+    if int(index.array.min()) < 0:
         raise IndexError(f"{name}: negative index {int(index.array.min())}")
     return at, index.array
 
@@ -168,24 +166,42 @@ def _corner(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x if x.shape == tuple(shape) else linear.getitem(x, index=cut)
 
 
+def _with_dims(x: Tensor) -> Tensor:
+    """A tensor without dims as a vector of one element."""
+    return x if x.ndim else linear.reshape(x, shape=(1,))
+
+
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """y[i, j, k] = x[i, index[i, j, k], k] for dim 1; index may be smaller than x in the other dims."""
-    at, where = _gather_index(input, dim, index, index, "gather")
-    if input.ndim == 0:
-        return input
-    shape = [input.shape[at] if i == at else n for i, n in enumerate(index.shape)]
-    return linear.take_along(_corner(input, shape), index=where, dim=at)
+    """y[i, j, k] = x[i, index[i, j, k], k] for dim 1; index may be smaller than x in the other dims.
+
+    A tensor without dims counts as a vector of one element. An index without elements may have any shape.
+    """
+    check_tensor(input, "gather")
+    check_tensor(index, "gather")
+    if not index.array.size:
+        normalize_dim(dim, input.ndim, "gather")
+        nothing = array_module(index.array).zeros(index.shape, dtype=np.int64)
+        return linear.getitem(flatten(input), index=nothing)
+    x, i = _with_dims(input), _with_dims(index)
+    at, where = _gather_index(x, dim, i, i, "gather")
+    shape = [x.shape[at] if axis == at else n for axis, n in enumerate(i.shape)]
+    return linear.reshape(linear.take_along(_corner(x, shape), index=where, dim=at), shape=index.shape)
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """x with x[i, index[i, j, k], k] += src[i, j, k] for dim 1: the adjoint of `gather`; x itself stays."""
+    for x in (input, index, src):
+        check_tensor(x, "scatter_add")
     if src.dtype != input.dtype:
         raise TypeError(f"scatter_add: src is {src.dtype}, the input is {input.dtype}")
-    at, where = _gather_index(input, dim, index, src, "scatter_add")
-    if input.ndim == 0:
-        return input + src
-    added = linear.put_along(_corner(src, index.shape), index=where, dim=at, size=input.shape[at])
-    return input + linear.pad(added, widths=tuple((0, n - m) for n, m in zip(input.shape, added.shape)))
+    if not index.array.size:
+        normalize_dim(dim, input.ndim, "scatter_add")
+        return input
+    x, i, source = _with_dims(input), _with_dims(index), _with_dims(src)
+    at, where = _gather_index(x, dim, i, source, "scatter_add")
+    added = linear.put_along(_corner(source, i.shape), index=where, dim=at, size=x.shape[at])
+    added = linear.pad(added, widths=tuple((0, n - m) for n, m in zip(x.shape, added.shape)))
+    return input + linear.reshape(added, shape=input.shape)
 
 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
@@ -214,33 +230,41 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
 
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices along a dim that a vector of indices names."""
+    check_tensor(input, "index_select")
+    check_tensor(index, "index_select")
     at = normalize_dim(dim, input.ndim, "index_select")
-    if index.ndim > 1:
-        raise IndexError(f"index_select: expected a vector of indices, got shape {index.shape}")
+    if index.ndim > 1 or (not input.ndim and index.array.size != 1):
+        what = "a vector of indices" if input.ndim else "one index into a tensor without dims"
+        raise IndexError(f"index_select: expected {what}, got shape {index.shape}")
     _in_range(index.array, input.shape[at] if input.ndim else 1, "index_select", dim)
     return linear.getitem(input, index=along(at, index.array.reshape(-1))) if input.ndim else input
 
 
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """x with the k-th slice of alpha · source added to the slice index[k] along a dim; input itself stays."""
-    at = existing_dim(input, dim, "index_add")
-    expected = (*input.shape[:at], index.array.size, *input.shape[at + 1 :])
-    if index.ndim > 1 or source.shape != expected:
+    for x in (input, index, source):
+        check_tensor(x, "index_add")
+    at = normalize_dim(dim, input.ndim, "index_add")
+    expected = (*input.shape[:at], index.array.size, *input.shape[at + 1 :]) if input.ndim else ()
+    if index.ndim > 1 or source.shape != expected or (not input.ndim and index.array.size != 1):
         raise ValueError(
             f"index_add: source of shape {source.shape} does not fit the index of shape {index.shape} "
             f"and the input of shape {input.shape}: expected {expected}"
         )
     if source.dtype != input.dtype:
         raise TypeError(f"index_add: source is {source.dtype}, the input is {input.dtype}")
-    _in_range(index.array, input.shape[at], "index_add", dim)
+    shape = input.shape or (1,)
+    _in_range(index.array, shape[at], "index_add", dim)
     where = along(at, index.array.reshape(-1))
-    return input + linear.scatter(pw.mul(source, alpha), index=where, shape=input.shape)
+    added = linear.scatter(_with_dims(pw.mul(source, alpha)), index=where, shape=shape)
+    return input + linear.reshape(added, shape=input.shape)
 
 
 # ---- masks ---------------------------------------------------------------------------------------
 
 
 def _booleans(mask: Tensor, name: str) -> None:
+    check_tensor(mask, name)
     if mask.dtype != np.bool_:
         raise TypeError(f"{name}: expected a mask of booleans, got {mask.dtype}")
 

@@ -11,7 +11,7 @@ from minidl.autograd import Tensor
 from minidl.backend import array_module
 from minidl.ops import bilinear, linear
 from minidl.ops import pointwise as pw
-from minidl.ops.shaping import existing_dim
+from minidl.ops.shaping import check_tensor, existing_dim
 
 # ---- products ------------------------------------------------------------------------------------
 
@@ -21,6 +21,8 @@ def _operands(name: str, a: Tensor, b: Tensor) -> None:
         raise TypeError(f"{name}: expected Tensors, got {type(a).__name__} and {type(b).__name__}")
     if a.dtype != b.dtype:
         raise TypeError(f"{name}: dtypes differ: {a.dtype} and {b.dtype}")
+    if a.dtype == np.bool_:
+        raise TypeError(f"{name}: not defined for booleans")
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
@@ -72,6 +74,8 @@ dot = _product("dot", (1, 1), "two vectors of one size")
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """y[i, j] = a[i] · b[j] of two vectors."""
+    for x in (input, vec2):
+        check_tensor(x, "outer")
     if input.ndim != 1 or vec2.ndim != 1:
         raise ValueError(f"outer: expected two vectors, got shapes {input.shape} and {vec2.shape}")
     return linear.reshape(input, shape=(*input.shape, 1)) * vec2
@@ -101,6 +105,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix; or, from a vector, the matrix with that diagonal and zeros elsewhere."""
+    check_tensor(input, "diag")
     if input.ndim == 2:
         return _diagonal(input, diagonal)
     if input.ndim != 1:
@@ -114,6 +119,7 @@ _diagonal = diagonal  # diag has an argument of that name
 
 
 def _triangle(name: str, input: Tensor, diagonal: int, lower: bool) -> Tensor:
+    check_tensor(input, name)
     if input.ndim < 2:
         raise ValueError(f"{name}: expected at least 2 dims, got shape {input.shape}")
     xp = array_module(input.array)

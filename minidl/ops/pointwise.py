@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,12 @@ class Pointwise(Op):
 
     to_float = False  # integers become float32, as for exp, sqrt and true division
     conditions = 0  # how many of the first operands only choose between the others
+    tensors = 0  # how many of the first operands must not be Python numbers
     kinds = "buif"  # NumPy's letters for the dtypes that it takes: bool, unsigned, signed, floating
 
     def prepared(self, operands: tuple) -> tuple:
+        if self.tensors or self.conditions:
+            self._check(operands)
         if self._aligned(operands):
             return operands
         operands = tuple(align(operands, self.name, self.to_float, self.conditions))
@@ -78,6 +82,15 @@ class Pointwise(Op):
         if dtype.kind not in self.kinds:
             raise TypeError(f"{self.name}: not defined for {dtype} operands")
         return operands
+
+    def _check(self, operands: tuple) -> None:
+        """TypeError for numbers where there must be Tensors, and for conditions that are not booleans."""
+        for x in operands[: self.tensors]:
+            if type(x) in OF_PYTHON or isinstance(x, np.generic):
+                raise TypeError(f"{self.name}: expected a Tensor, got {x}; minidl.tensor({x}) makes one")
+        for x in operands[: self.conditions]:
+            if hasattr(x, "dtype") and x.dtype.kind not in "bu":
+                raise TypeError(f"{self.name}: the condition must hold booleans, got {x.dtype}")
 
     def _aligned(self, operands: tuple) -> bool:
         """Whether there is nothing to do, the common case: floats of one dtype and shape, Python numbers."""
@@ -95,13 +108,18 @@ class Pointwise(Op):
 
 
 def pointwise(
-    *vjps: Callable | None, to_float: bool = False, conditions: int = 0, kinds: str = "buif"
+    *vjps: Callable | None,
+    to_float: bool = False,
+    conditions: int = 0,
+    tensors: int = 0,
+    kinds: str = "buif",
 ) -> Callable[[Callable], Op]:
     """Declare a pointwise op: one vjp per operand, as in `minidl.autograd.op`."""
 
     def decorate(forward: Callable) -> Op:
-        declared = Pointwise(forward, vjps, "pointwise")
-        declared.to_float, declared.conditions, declared.kinds = to_float, conditions, kinds
+        declared = Pointwise(forward, vjps, "pointwise", reach=lambda *operands, **_: reduce(or_, operands))
+        declared.to_float, declared.conditions = to_float, conditions
+        declared.tensors, declared.kinds = tensors, kinds
         return declared
 
     return decorate
@@ -154,9 +172,12 @@ def _pow_exponent(g, y, a):
     return g * where(a == 0, 0.0, y * log(where(a == 0, 1.0, a)))  # 0^b is constant for b > 0
 
 
-@pointwise(_pow_base, _pow_exponent)
+@pointwise(_pow_base, _pow_exponent, kinds="uif")
 def pow(xp, a, b):
-    """a^b."""
+    """a^b; of integers where b < 0: 1 / a^|b| without its fraction."""
+    if hasattr(b, "dtype") and b.dtype.kind == "i":  # only 1 and -1 have an inverse: a^b is 1, or (-1)^b
+        y = xp.power(a, xp.where(b < 0, b & 1, b))
+        return xp.where((b < 0) & (xp.abs(a) != 1), 0, y).astype(b.dtype, copy=False)
     return a**b  # unlike xp.power it squares by multiplication
 
 
@@ -239,7 +260,7 @@ def cos(xp, x):
 # ---- piecewise linear --------------------------------------------------------------------------
 
 
-@pointwise(lambda g, x: g * sign(x))
+@pointwise(lambda g, x: g * sign(x), kinds="uif")
 def abs(xp, x):
     """|x|; the derivative at 0 is 0."""
     return xp.abs(x)
@@ -253,10 +274,10 @@ def step(g):
 @pointwise(step)
 def sign(xp, x):
     """-1, 0 or 1; its derivative is 0."""
-    return xp.sign(x)
+    return xp.sign(x) if x.dtype.kind != "b" else x.copy()
 
 
-@pointwise(lambda g, y: where(y > 0, g, 0.0))
+@pointwise(lambda g, y: where(y > 0, g, 0.0), kinds="uif")
 def relu(xp, x):
     """max(x, 0); the derivative at 0 is 0, as in PyTorch."""
     return xp.maximum(x, 0)
@@ -285,13 +306,13 @@ def _share(winner: Tensor, tie: Tensor, g: Tensor) -> Tensor:
     return where(winner, g, where(tie, g * 0.5, 0.0))
 
 
-@pointwise(lambda g, a, b: _share(a > b, a == b, g), lambda g, a, b: _share(b > a, a == b, g))
+@pointwise(lambda g, a, b: _share(a > b, a == b, g), lambda g, a, b: _share(b > a, a == b, g), tensors=2)
 def maximum(xp, a, b):
     """The larger one; at a tie both get half of the cotangent."""
     return xp.maximum(a, b)
 
 
-@pointwise(lambda g, a, b: _share(a < b, a == b, g), lambda g, a, b: _share(b < a, a == b, g))
+@pointwise(lambda g, a, b: _share(a < b, a == b, g), lambda g, a, b: _share(b < a, a == b, g), tensors=2)
 def minimum(xp, a, b):
     """The smaller one; at a tie both get half of the cotangent."""
     return xp.minimum(a, b)

@@ -14,7 +14,7 @@ from minidl.backend import array_module, as_array
 from minidl.ops import linear, logic
 from minidl.ops import pointwise as pw
 from minidl.ops.extrema import amax, amin
-from minidl.ops.shaping import dropped, normalize_dim, normalize_dims
+from minidl.ops.shaping import check_tensor, dropped, normalize_dim, normalize_dims
 
 Dims = int | Sequence[int] | None
 
@@ -38,6 +38,7 @@ def _in_float32(reduction: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @wraps(reduction)
     def through(input: Tensor, *args: Any, **options: Any) -> Tensor:
+        check_tensor(input, reduction.__name__)
         if input.dtype != np.float16 or options.get("dtype") is not None:
             return reduction(input, *args, **options)
         wide = linear.cast(input, dtype=np.dtype(np.float32))
@@ -51,6 +52,7 @@ def _in_float32(reduction: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ x over the given dims (all of them by default); integers and booleans are summed as int64."""
+    check_tensor(input, "sum")
     dims = normalize_dims(dim, input.ndim, "sum")
     return linear.sum(_summand(input, dtype), dims=dims, keepdim=keepdim)
 
@@ -178,16 +180,22 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dims = None, keepdim: bool 
 # ---- truth and counts: no gradient ---------------------------------------------------------------
 
 
+def _truth(name: str, input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+    """NumPy's any or all, as booleans; but of uint8, once PyTorch's booleans, as uint8."""
+    check_tensor(input, name)
+    xp, dims = array_module(input.array), normalize_dims(dim, input.ndim, name)
+    found = as_array(getattr(xp, name)(input.array, axis=dims, keepdims=keepdim), xp)
+    return Tensor(found.astype(input.dtype) if input.dtype == np.uint8 else found)
+
+
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether any element along the dims is nonzero."""
-    xp, dims = array_module(input.array), normalize_dims(dim, input.ndim, "any")
-    return Tensor(as_array(xp.any(input.array, axis=dims, keepdims=keepdim), xp))
+    return _truth("any", input, dim, keepdim)
 
 
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether all elements along the dims are nonzero."""
-    xp, dims = array_module(input.array), normalize_dims(dim, input.ndim, "all")
-    return Tensor(as_array(xp.all(input.array, axis=dims, keepdims=keepdim), xp))
+    return _truth("all", input, dim, keepdim)
 
 
 def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
@@ -219,12 +227,18 @@ def softmax(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 def log_softmax(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """x_i - log Σ_j e^x_j along a dim, of the input cast to `dtype` if one is given."""
     shifted, _ = _shifted(_summand(input, dtype), dim, "log_softmax")
+    if not shifted.array.size:
+        return shifted
     return shifted - pw.log(sum(pw.exp(shifted), dim, keepdim=True))
 
 
 @_in_float32
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
-    """log Σ e^x over the dims, without overflow; -∞ over no elements."""
+    """log Σ e^x over the dims, without overflow; -∞ over no elements. Of integers float32."""
+    if input.dtype.kind != "f":
+        input = linear.cast(input, dtype=np.dtype(np.float32))
     dims = normalize_dims(dim, input.ndim, "logsumexp")
+    if not _count(input, dims):
+        return sum(input, dims, keepdim) - math.inf
     shifted, top = _shifted(input, dims, "logsumexp")
     return dropped(pw.log(sum(pw.exp(shifted), dims, keepdim=True)) + top, dims, keepdim)

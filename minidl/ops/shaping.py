@@ -82,6 +82,7 @@ def several(function: Callable[[Tensor, tuple[int, ...]], Tensor]) -> Callable[.
 
     @wraps(function)
     def spread(input: Tensor, *each: Any, **named: Any) -> Tensor:
+        check_tensor(input, function.__name__)
         if name in named and not each:
             each = (named.pop(name),)
         return function(input, sizes_of(each), **named)
@@ -109,6 +110,7 @@ def reshape(input: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The dims from start_dim to end_dim (inclusive) merged into one."""
+    check_tensor(input, "flatten")
     first = normalize_dim(start_dim, input.ndim, "flatten")
     last = normalize_dim(end_dim, input.ndim, "flatten")
     if first > last:
@@ -119,6 +121,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without its dims of size 1 (or without those of the named dims that have size 1)."""
+    check_tensor(input, "squeeze")
     none = isinstance(dim, Sequence) and not dim  # no dims at all, unlike dim=None
     dims = () if none else normalize_dims(dim, input.ndim, "squeeze")
     keep = [n for i, n in enumerate(input.shape) if n != 1 or i not in dims]
@@ -127,6 +130,7 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """With a new dim of size 1 at that place."""
+    check_tensor(input, "unsqueeze")
     at = normalize_dim(dim, input.ndim + 1, "unsqueeze")
     return linear.reshape(input, shape=(*input.shape[:at], 1, *input.shape[at:]))
 
@@ -145,6 +149,7 @@ def permute(input: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Dims moved to other places; the order of the others stays."""
+    check_tensor(input, "movedim")
     a, b = (normalize_dims(d, input.ndim, "movedim") for d in (source, destination))
     if len(a) != len(b):
         raise ValueError(f"movedim: {source} and {destination} name different numbers of dims")
@@ -156,6 +161,7 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dims exchanged."""
+    check_tensor(input, "transpose")
     axes = list(range(input.ndim))
     a, b = (normalize_dim(d, input.ndim, "transpose") for d in (dim0, dim1))
     if axes:
@@ -165,6 +171,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 def t(input: Tensor) -> Tensor:
     """A matrix transposed; vectors and scalars stay as they are."""
+    check_tensor(input, "t")
     if input.ndim > 2:
         raise ValueError(f"t: expected at most 2 dims, got shape {input.shape}; use .mT or transpose")
     return linear.permute(input, axes=tuple(reversed(range(input.ndim))))
@@ -180,6 +187,7 @@ def flip(input: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
     """y[..., (i + shift) mod n, ...] = x[..., i, ...] along the dims; without dims along the flattened x."""
+    check_tensor(input, "roll")
     if dims is None:
         return reshape(roll(flatten(input), shifts, 0), input.shape)
     several: Any = ([shifts], [dims]) if isinstance(dims, int) else (shifts, dims)
@@ -213,6 +221,7 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
 
 def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
     """`expand` by its NumPy name."""
+    check_tensor(input, "broadcast_to")
     return expand(input, shape)
 
 
@@ -238,7 +247,9 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Vectors of n_0, n_1, ... elements as coordinates on a grid (n_0, n_1, ...); "xy" swaps two dims."""
     if indexing not in ("ij", "xy"):
         raise ValueError(f"meshgrid: indexing must be 'ij' or 'xy', got {indexing!r}")
-    vectors = tensors if all(isinstance(v, Tensor) for v in tensors) else tuple(tensors[0])
+    vectors = tuple(tensors[0]) if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors
+    for v in vectors:
+        check_tensor(v, "meshgrid")
     if any(v.ndim > 1 for v in vectors):
         raise ValueError(f"meshgrid: expected vectors, got shapes {', '.join(str(v.shape) for v in vectors)}")
     vectors = tuple(reshape(v, -1) for v in vectors)
@@ -265,8 +276,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if not tensors:
         raise ValueError("cat: expected at least one tensor")
     for x in tensors:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"cat: expected Tensors, got {type(x).__name__}")
+        check_tensor(x, "cat")
     tensors = common_dtype(tensors)
     tensors = [x for x in tensors if x.shape != (0,)] or tensors[:1]  # empty 1-D ones are skipped
     first = tensors[0]
@@ -282,6 +292,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape side by side along a new dim."""
     tensors = list(tensors)
+    for x in tensors:
+        check_tensor(x, "stack")
     if len({x.shape for x in tensors}) > 1:
         raise ValueError(f"stack: shapes differ: {', '.join(str(x.shape) for x in tensors)}")
     return cat([unsqueeze(x, dim) for x in tensors], dim)
@@ -301,7 +313,8 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
 
 def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Parts of the given sizes (one number: all of that size, the last may be smaller)."""
-    size = input.shape[existing_dim(input, dim, "split")]
+    at = existing_dim(input, dim, "split")
+    size = input.shape[at]
     sections = split_size_or_sections
     if isinstance(sections, int):
         if sections < 0 or (sections == 0 and size):
@@ -311,15 +324,16 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     if sum(sections) != size or min(sections, default=0) < 0:
         raise ValueError(f"split: sections {list(sections)} do not add up to the size {size} of dim {dim}")
     ends = np.cumsum(sections)
-    return tuple(narrow(input, dim, int(end) - n, n) for end, n in zip(ends, sections))
+    return tuple(narrow(input, at, int(end) - n, n) for end, n in zip(ends, sections))
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` parts of equal size (the last may be smaller)."""
     if chunks < 1:
         raise ValueError(f"chunk: expected at least 1 chunk, got {chunks}")
-    size = input.shape[existing_dim(input, dim, "chunk")]
-    return split(input, max(-(-size // chunks), 1), dim) if size else (input,) * chunks
+    at = existing_dim(input, dim, "chunk")
+    size = input.shape[at]
+    return split(input, max(-(-size // chunks), 1), at) if size else (input,) * chunks
 
 
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:

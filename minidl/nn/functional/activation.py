@@ -25,6 +25,7 @@ def relu(input: Tensor) -> Tensor:
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     """x where x > 0, negative_slope · x elsewhere."""
+    floating("leaky_relu", input)
     return pw.leaky_relu(input, slope=negative_slope)
 
 
@@ -45,7 +46,15 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """min(max(x, min_val), max_val); the derivative is 1 inside, and 0 from the bounds on."""
+    """min(max(x, min_val), max_val); the derivative is 1 inside, and 0 from the bounds on.
+
+    For integers the bounds are cut to integers, towards 0.
+    """
+    if input.dtype.kind == "b" or (input.dtype.kind == "u" and min_val < 0):
+        what = "booleans" if input.dtype.kind == "b" else f"{input.dtype} with a negative min_val, {min_val}"
+        raise TypeError(f"hardtanh: not defined for {what}")
+    if input.dtype.kind in "ui":
+        min_val, max_val = int(min_val), int(max_val)
     if min_val > max_val:
         raise ValueError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
     return pw.where(input <= min_val, min_val, pw.where(input >= max_val, max_val, input))
@@ -58,11 +67,13 @@ def relu6(input: Tensor) -> Tensor:
 
 def hardsigmoid(input: Tensor) -> Tensor:
     """relu6(x + 3) / 6: the sigmoid from three straight pieces."""
+    floating("hardsigmoid", input)
     return relu6(input + 3.0) / 6.0
 
 
 def hardswish(input: Tensor) -> Tensor:
     """x · relu6(x + 3) / 6 (Howard et al. 2019)."""
+    floating("hardswish", input)
     return input * hardsigmoid(input)
 
 
@@ -105,11 +116,13 @@ def tanh(input: Tensor) -> Tensor:
 
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)), exact also far from 0."""
+    floating("logsigmoid", input)
     return pw.logsigmoid(input)
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + e^(beta · x)) / beta; the identity where beta · x exceeds the threshold."""
+    floating("softplus", input)
     scaled = input * float(beta)
     return pw.where(scaled > threshold, input, -pw.logsigmoid(-scaled) / float(beta))
 
@@ -121,11 +134,13 @@ def softsign(input: Tensor) -> Tensor:
 
 def silu(input: Tensor) -> Tensor:
     """x · sigmoid(x), also known as swish."""
+    floating("silu", input)
     return input * pw.sigmoid(input)
 
 
 def mish(input: Tensor) -> Tensor:
     """x · tanh(softplus(x)) (Misra 2019)."""
+    floating("mish", input)
     return input * pw.tanh(-pw.logsigmoid(-input))
 
 
@@ -156,6 +171,7 @@ def softmin(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a · sigmoid(b), a and b the two halves of the input along a dim (Dauphin et al. 2017)."""
+    floating("glu", input)
     if not input.ndim:
         raise ValueError("glu: a tensor without dims has no halves")
     at = shaping.normalize_dim(dim, input.ndim, "glu")

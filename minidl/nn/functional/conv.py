@@ -26,6 +26,8 @@ def of_rank(function: Callable, rank: int, name: str) -> Callable:
 
 
 def _check_weight(name: str, input: Tensor, weight: Tensor, rank: int, groups: int) -> None:
+    if weight.dtype.kind == "b":
+        raise TypeError(f"{name}: not defined for booleans; call .float() first")
     if weight.ndim != rank + 2:
         raise ValueError(f"{name}: weight must have {rank + 2} dims, got shape {weight.shape}")
     if groups < 1:

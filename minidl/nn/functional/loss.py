@@ -59,17 +59,41 @@ def pair(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return input, widened(target) if target.dtype.kind == "f" else target.to(input.dtype)
 
 
-def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
-    """(x - y)²."""
+def _times(name: str, losses: Tensor, weight: Tensor) -> Tensor:
+    """The losses of all elements, each times its own weight."""
+    same_device(name, input=losses, weight=weight)
+    if weight.shape != losses.shape:
+        raise ValueError(f"{name}: weight must have the input's shape {losses.shape}, got {weight.shape}")
+    return losses * weight
+
+
+def _reduce_weighted(
+    name: str, losses: Tensor, weight: Tensor | None, reduction: str, like: Tensor
+) -> Tensor:
+    """`reduce`, where "mean" divides by the sum of the weights."""
+    if weight is None:
+        return reduce(name, losses, reduction, like)
+    losses = _times(name, losses, weight)
+    if reduction != "mean":
+        return reduce(name, losses, reduction, like)
+    return reduce(name, losses.sum() / weight.sum(), "sum", like)
+
+
+def mse_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
+    """w · (x - y)²; "mean" divides by Σ w. The weight has the input's shape, and is 1 by default."""
     x, y = pair("mse_loss", input, target)
     difference = x - y
-    return reduce("mse_loss", difference * difference, reduction, input)
+    return _reduce_weighted("mse_loss", difference * difference, weight, reduction, input)
 
 
-def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
-    """|x - y|."""
+def l1_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
+    """w · |x - y|; "mean" divides by Σ w. The weight has the input's shape, and is 1 by default."""
     x, y = pair("l1_loss", input, target)
-    return reduce("l1_loss", pw.abs(x - y), reduction, input)
+    return _reduce_weighted("l1_loss", pw.abs(x - y), weight, reduction, input)
 
 
 def _huber(difference: Tensor, delta: float) -> Tensor:
@@ -78,12 +102,24 @@ def _huber(difference: Tensor, delta: float) -> Tensor:
     return c * (difference - c * 0.5)
 
 
-def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """d²/2 where |d| <= delta, delta · (|d| - delta/2) elsewhere, d = x - y (Huber 1964)."""
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """d²/2 where |d| <= delta, delta · (|d| - delta/2) elsewhere, d = x - y (Huber 1964).
+
+    A weight has the input's shape; "mean" divides by the number of elements, unlike that of `mse_loss`.
+    """
     if delta <= 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
     x, y = pair("huber_loss", input, target)
-    return reduce("huber_loss", _huber(x - y, float(delta)), reduction, input)
+    losses = _huber(x - y, float(delta))
+    return reduce(
+        "huber_loss", losses if weight is None else _times("huber_loss", losses, weight), reduction, input
+    )
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
@@ -103,6 +139,7 @@ def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target
     does; "mean" divides it by the number of elements.
     """
     check_reduction("kl_div", reduction, "batchmean")
+    floating("kl_div", target)
     x, y = pair("kl_div", input, target)
     probability = pw.exp(y) if log_target else y
     logarithm = y if log_target else pw.log(pw.where(y == 0, 1.0, y))  # 0 · log 0 = 0

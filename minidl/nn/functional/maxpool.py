@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from fractions import Fraction
+from functools import lru_cache, partial
 
 import numpy as np
 
+from minidl import kernels
 from minidl.autograd import Tensor
 from minidl.backend import array_module
-from minidl.nn.functional.checks import Sizes, batched, ntuple
+from minidl.nn.functional.checks import Sizes, ntuple
 from minidl.nn.functional.conv import of_rank
-from minidl.nn.functional.windows import adaptive_size, adaptive_windows, pool_geometry, pool_positions
-from minidl.ops import linear, pointwise
-from minidl.ops.bands import Column, pick, runs
-
-Windows = tuple[int, list[tuple[slice, list[Column]]]]  # along one axis: how many, and their runs
-
+from minidl.nn.functional.windows import (
+    adaptive_size,
+    adaptive_windows,
+    pool_geometry,
+    pool_input,
+    pool_positions,
+)
+from minidl.ops import linear
+from minidl.ops.bands import Bands, pick
 
 # ---- where the maximum is ----------------------------------------------------------------------
 
@@ -29,7 +34,7 @@ Windows = tuple[int, list[tuple[slice, list[Column]]]]  # along one axis: how ma
 @lru_cache(maxsize=256)
 def _sliding(
     size: int, kernel: int, stride: int, padding: int, dilation: int, outputs: int, name: str
-) -> Windows:
+) -> Bands:
     """The samples that each window sees; a tap in the padding looks at the nearest one of them instead."""
     index = np.arange(outputs)[:, None] * stride - padding + np.arange(kernel) * dilation
     inside = (index >= 0) & (index < size)
@@ -40,25 +45,30 @@ def _sliding(
         )
     first = np.where(inside, index, size).min(1, keepdims=True)
     last = np.where(inside, index, -1).max(1, keepdims=True)
-    return outputs, runs(index.clip(first, last))
+    return _windows(index.clip(first, last), size, Fraction(stride))
 
 
 @lru_cache(maxsize=256)
-def _adaptive(size: int, outputs: int) -> Windows:
-    return outputs, runs(adaptive_windows(size, outputs)[0])
+def _adaptive(size: int, outputs: int) -> Bands:
+    return _windows(adaptive_windows(size, outputs)[0], size)
 
 
-def _max_along(xp, value, place, windows: Windows, dim: int):
+def _windows(index: np.ndarray, size: int, advance: Fraction | None = None) -> Bands:
+    """The samples that each window sees, (outputs, T), as a matrix of ones."""
+    return Bands(index, np.ones(index.shape), size, advance)
+
+
+def _max_along(xp, value, place, windows: Bands, dim: int, may_be_nan: bool):
     """(value, place) of the maximum in each window along one axis: the first of equals, the last NaN."""
-    count, runs_of_windows = windows
-    shape = (*value.shape[:dim], count, *value.shape[dim + 1 :])
+    shape = (*value.shape[:dim], len(windows.index), *value.shape[dim + 1 :])
     best, where = xp.empty(shape, dtype=value.dtype), xp.empty(shape, dtype=place.dtype)
-    for rows, columns in runs_of_windows:
+    for rows, terms, _ in windows.runs:
+        columns = [column for column, _ in terms]
         m, at = pick(xp, value, columns[0], dim), pick(xp, place, columns[0], dim)
         for column in columns[1:]:
             v, p = pick(xp, value, column, dim), pick(xp, place, column, dim)
             better = v > m
-            if value.dtype.kind == "f":
+            if may_be_nan:
                 better |= v != v
             m, at = xp.maximum(m, v), at + (p - at) * better  # p where better, without a branch
         here = (slice(None),) * dim + (rows,)
@@ -66,28 +76,31 @@ def _max_along(xp, value, place, windows: Windows, dim: int):
     return best, where
 
 
-def max_indices(x, windows: Sequence[Windows]):
+def _max_indices(value, windows: Sequence[Bands]):
+    xp, size = array_module(value), value.shape[2:]
+    total = math.prod(size)
+    place = xp.arange(total, dtype=np.int32 if total < 2**31 else np.int64).reshape(1, 1, *size)
+    may_be_nan = value.dtype.kind == "f" and bool(xp.isnan(value).any())
+    for i in reversed(range(len(size))):
+        value, place = _max_along(xp, value, place, windows[i], 2 + i, may_be_nan)
+    return place
+
+
+def max_indices(x, windows: Sequence[Bands]):
     """The flat index, in its (n, c) plane, of the maximum of x (N, C, *S) in each window.
 
     One axis after the other, from the last to the first, so that the first of equals is the first in memory.
     """
-    xp, size = array_module(x), x.shape[2:]
-    total = math.prod(size)
-    place = xp.arange(total, dtype=np.int32 if total < 2**31 else np.int64).reshape(1, 1, *size)
-    value = x
-    for i in reversed(range(len(size))):
-        value, place = _max_along(xp, value, place, windows[i], 2 + i)
-    return place.astype(np.int64)
+    xp = array_module(x)
+    index = xp.empty((*x.shape[:2], *(len(axis.index) for axis in windows)), dtype=np.int64)
+    return kernels.of(xp).over_planes(partial(_max_indices, windows=windows), index, x)
 
 
 def _pooled(
-    input: Tensor, windows: Sequence[Windows], added: bool, return_indices: bool
+    input: Tensor, windows: Sequence[Bands], added: bool, return_indices: bool
 ) -> Tensor | tuple[Tensor, Tensor]:
     index = max_indices(input.array, windows)
-    planes, outputs = input.shape[:2], index.shape[2:]
-    flat = input.reshape(*planes, math.prod(input.shape[2:]))
-    y = linear.take_along(flat, index=index.reshape(*planes, math.prod(outputs)), dim=2)
-    y, where = y.reshape(*planes, *outputs), Tensor(index)
+    y, where = linear.take_in_windows(input, index=index, windows=windows), Tensor(index)
     if added:
         y, where = y.squeeze(0), where.squeeze(0)
     return (y, where) if return_indices else y
@@ -114,7 +127,7 @@ def max_pool_nd(
     the gradient; a NaN is the maximum of its windows. With return_indices also the flat index of each
     maximum in its (n, c) plane, for `max_unpool`.
     """
-    input, added = batched(input, rank, name)
+    input, added = pool_input(input, rank, name)
     size = input.shape[2:]
     gaps = ntuple(dilation, rank, f"{name}: dilation", 1)
     geometry = (*pool_geometry(kernel_size, stride, padding, rank, name), gaps)
@@ -136,12 +149,20 @@ def adaptive_max_pool_nd(
     Window q of Q covers the samples floor(q·S/Q) .. ceil((q + 1)·S/Q) - 1 of S; None stands for Q = S. The
     rest is as in `max_pool`.
     """
-    input, added = batched(input, rank, name)
+    input, added = pool_input(input, rank, name)
     outputs = adaptive_size(output_size, input.shape[2:], name)
     return _pooled(input, [_adaptive(*axis) for axis in zip(input.shape[2:], outputs)], added, return_indices)
 
 
 # ---- unpooling ---------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _emptied(size: int, kernel: int, stride: int, padding: int, inputs: int) -> Bands:
+    """The places that each of the inputs may have been taken from, along one axis of the output."""
+    index = np.arange(inputs)[:, None] * stride - padding + np.arange(kernel)
+    inside = (index >= 0) & (index < size)
+    return Bands(index.clip(0, size - 1), inside.astype(np.float64), size, Fraction(stride))
 
 
 def _unpooled_size(size, kernel, stride, padding, output_size, name):
@@ -161,17 +182,6 @@ def _unpooled_size(size, kernel, stride, padding, output_size, name):
     return wanted
 
 
-def _last_of_equals(index, total: int):
-    """Where index (N, C, Q) names a place for the last time in its plane: that value stays."""
-    xp = array_module(index)
-    rows = xp.arange(math.prod(index.shape[:2])).reshape(*index.shape[:2], 1)
-    flat = (rows * total + index).ravel()
-    turn = xp.arange(flat.size, dtype=np.uint64)  # a GPU has no atomic maximum of int64
-    latest = xp.zeros(rows.size * total, dtype=turn.dtype)
-    xp.maximum.at(latest, flat, turn)
-    return (latest[flat] == turn).reshape(index.shape)
-
-
 def max_unpool_nd(
     input: Tensor,
     indices: Tensor,
@@ -187,9 +197,10 @@ def max_unpool_nd(
 
     input (N, C, *Q) or (C, *Q); `indices` is what `max_pool` returned under return_indices. The output has
     (Q - 1)·stride - 2·padding + kernel samples per axis; `output_size` picks one of the other sizes that
-    pooling maps to Q. Of several values for one place the last stays, and it alone has a gradient.
+    pooling maps to Q. Of several values for one place the last stays. The gradient is PyTorch's, gathered at
+    all the indices: a value that was overwritten has the gradient of the one that stayed.
     """
-    input, added = batched(input, rank, name)
+    input, added = pool_input(input, rank, name)
     if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
         found = getattr(indices, "dtype", type(indices).__name__)
         raise TypeError(f"{name}: indices must be a Tensor of integers, got {found}")
@@ -198,16 +209,15 @@ def max_unpool_nd(
         raise ValueError(f"{name}: input {input.shape} and indices {index.shape} must have one shape")
     geometry = pool_geometry(kernel_size, stride, padding, rank, name)
     size = _unpooled_size(input.shape[2:], *geometry, output_size, name)
-    total, planes = math.prod(size), input.shape[:2]
+    total = math.prod(size)
     if min(size) < 1:
         raise ValueError(
             f"{name}: the output would have size {size} (input {input.shape}, padding {padding})"
         )
     if index.size and not 0 <= int(index.min()) <= int(index.max()) < total:
         raise IndexError(f"{name}: indices {index.min()} .. {index.max()} leave the output of size {size}")
-    index = index.reshape(*planes, math.prod(index.shape[2:]))
-    flat = pointwise.where(Tensor(_last_of_equals(index, total)), input.reshape(*index.shape), 0)
-    y = linear.put_along(flat, index=index, dim=2, size=total).reshape(*planes, *size)
+    windows = [_emptied(*axis) for axis in zip(size, *geometry, input.shape[2:])]
+    y = linear.put_in_windows(input, index=index, windows=windows, size=size)
     return y.squeeze(0) if added else y
 
 

@@ -22,16 +22,15 @@ from minidl.backend import Array
 from minidl.nn.functional.checks import floating, same_dtype, widened
 from minidl.ops import pointwise as pw
 from minidl.ops.fused import norm_leaky_relu
+from minidl.utils.checkpoint import is_recomputing
 
 
-def _check(name: str, input: Tensor, eps: float, shape: tuple[int, ...], **given: Tensor | None) -> None:
+def _check(name: str, input: Tensor, shape: tuple[int, ...], **given: Tensor | None) -> None:
     """What all of them ask for: parameters and running statistics of that shape and of the input's dtype.
 
     A float16 input may come with float32 ones, which lose nothing.
     """
     floating(name, input)
-    if eps < 0:
-        raise ValueError(f"{name}: eps must not be negative, got {eps}")
     same_dtype(name, **({} if input.dtype == np.float16 else {"input": input}), **given)
     for what, tensor in given.items():
         if tensor is not None and tensor.shape != shape:
@@ -76,8 +75,8 @@ def _normalize(
     name, input, running_mean, running_var, weight, bias, axes, use_input_stats, momentum, eps, slope
 ):
     """What batch and instance norm share: all but the axes."""
-    _check(name, input, eps, (input.shape[1],), weight=weight, bias=bias)
-    _check(name, input, eps, (input.shape[1],), running_mean=running_mean, running_var=running_var)
+    _check(name, input, (input.shape[1],), weight=weight, bias=bias)
+    _check(name, input, (input.shape[1],), running_mean=running_mean, running_var=running_var)
     if (running_mean is None) != (running_var is None):
         raise ValueError(f"{name}: running_mean and running_var must be given both, or neither")
     x, w, b = widened(input), _per_channel(weight, input), _per_channel(bias, input)
@@ -90,7 +89,7 @@ def _normalize(
     count = math.prod(input.shape[i] for i in axes)
     if count == 1:
         raise ValueError(f"{name}: needs more than one value to normalise over, got shape {input.shape}")
-    if running_mean is not None and input.array.size:  # nothing has no statistics
+    if running_mean is not None and input.array.size and not is_recomputing():  # nothing has no statistics
         _follow(running_mean, x.array.mean(axes, keepdims=True), momentum)
         _follow(running_var, x.array.var(axes, keepdims=True) * (count / (count - 1)), momentum)
     if weight is None or bias is None or input.dtype == np.float16 or not input.array.size:
@@ -116,6 +115,12 @@ def batch_norm(
     mean, and the variance with n - 1 in its denominator. In evaluation with the running statistics.
     negative_slope: of a leaky ReLU on the result, in the same pass over memory; 1 is none.
     """
+    floating("batch_norm", input)
+    if eps < 0 or (training and eps == 0):
+        bound = "positive in training" if training else "at least 0"
+        raise ValueError(f"batch_norm: eps must be {bound}, got {eps}")
+    if input.shape == (0,):
+        return input  # nothing to normalise, which PyTorch lets through
     if input.ndim < 2:
         raise ValueError(f"batch_norm: expected input (N, C, *S), got shape {input.shape}")
     axes = (0, *range(2, input.ndim))
@@ -173,13 +178,14 @@ def group_norm(
         raise ValueError(
             f"group_norm: {channels} channels do not divide into {num_groups} groups (input {input.shape})"
         )
-    _check("group_norm", input, eps, (channels,), weight=weight, bias=bias)
+    _check("group_norm", input, (channels,), weight=weight, bias=bias)
     count = channels // num_groups * math.prod(input.shape[2:])
     if count == 1:
         raise ValueError(
             f"group_norm: {num_groups} groups leave one value each to normalise, input {input.shape}"
         )
-    x = _standardize(widened(input).reshape(samples, num_groups, count), (2,), eps)
+    grouped = widened(input).reshape(samples, num_groups, channels // num_groups, *input.shape[2:])
+    x = _standardize(grouped, tuple(range(2, grouped.ndim)), eps)
     return _affine(x.reshape(input.shape), _per_channel(weight, input), _per_channel(bias, input), input)
 
 
@@ -197,6 +203,6 @@ def layer_norm(
     shape = tuple(normalized_shape)
     if not shape or input.shape[-len(shape) :] != shape:
         raise ValueError(f"layer_norm: input {input.shape} does not end in normalized_shape {shape}")
-    _check("layer_norm", input, eps, shape, weight=weight, bias=bias)
+    _check("layer_norm", input, shape, weight=weight, bias=bias)
     x = _standardize(widened(input), tuple(range(input.ndim - len(shape), input.ndim)), eps)
     return _affine(x, weight, bias, input)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -24,7 +25,7 @@ _SOURCES: dict[str, Callable] = {
 def _bands(size: int, before: int, after: int, mode: str) -> Bands:
     """Padding along one axis as a matrix with a single 1 in each row."""
     index = _SOURCES[mode](np.arange(-before, size + after), size)
-    return Bands(index[:, None], np.ones((len(index), 1)), size)
+    return Bands(index[:, None], np.ones((len(index), 1)), size, Fraction(1))
 
 
 def pad(

@@ -4,37 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from minidl.autograd import Tensor
+from minidl.backend import to_device
 from minidl.nn.functional.checks import Sizes, batched, floating, ntuple
 from minidl.nn.functional.conv import of_rank
 from minidl.nn.functional.maxpool import max_pool_nd
-from minidl.nn.functional.windows import adaptive_size, adaptive_windows, pool_geometry, pool_positions
-from minidl.ops import linear, pointwise
+from minidl.nn.functional.windows import (
+    adaptive_size,
+    adaptive_windows,
+    pool_geometry,
+    pool_input,
+    pool_positions,
+)
+from minidl.ops import elementary, linear, pointwise
 from minidl.ops.bands import Bands
+
+
+def window_counts(
+    size: int, kernel: int, stride: int, padding: int, outputs: int, count_include_pad: bool
+) -> np.ndarray:
+    """How many samples each window along one axis counts, (outputs,)."""
+    start = np.arange(outputs) * stride - padding
+    end = np.minimum(start + kernel, size + padding)  # a ceil_mode window may leave the padding
+    if not count_include_pad:
+        start, end = start.clip(0), end.clip(max=size)
+    return np.maximum(end - start, 1)
+
+
+@lru_cache(maxsize=256)
+def total_bands(size: int, kernel: int, stride: int, padding: int, outputs: int) -> Bands:
+    """The matrix of the sums over windows along one axis: 1 where a window has a sample."""
+    index = np.arange(outputs)[:, None] * stride - padding + np.arange(kernel)
+    inside = (index >= 0) & (index < size)
+    return Bands(index.clip(0, size - 1), inside.astype(np.float64), size, Fraction(stride))
 
 
 @lru_cache(maxsize=256)
 def average_bands(
-    size: int,
-    kernel: int,
-    stride: int,
-    padding: int,
-    outputs: int,
-    count_include_pad: bool,
-    total: bool = False,
+    size: int, kernel: int, stride: int, padding: int, outputs: int, count_include_pad: bool
 ) -> Bands:
-    """The matrix of average pooling along one axis: 1/k, or 1 for the total, where a window has a sample."""
-    start = np.arange(outputs)[:, None] * stride - padding
-    index = start + np.arange(kernel)
-    inside = (index >= 0) & (index < size)
-    end = np.minimum(start + kernel, size + padding)  # a ceil_mode window may leave the padding
-    count = end - start if count_include_pad else inside.sum(1, keepdims=True)
-    return Bands(index.clip(0, size - 1), inside / (1 if total else np.maximum(count, 1)), size)
+    """The matrix of average pooling along one axis: 1/k where a window has a sample."""
+    total = total_bands(size, kernel, stride, padding, outputs)
+    count = window_counts(size, kernel, stride, padding, outputs, count_include_pad)
+    return Bands(total.index, total.weight / count[:, None], size, total.advance)
 
 
 @lru_cache(maxsize=256)
@@ -60,19 +78,28 @@ def avg_pool_nd(
 
     input (N, C, *S) or (C, *S); stride defaults to kernel_size. The mean counts the padding unless
     count_include_pad is False; divisor_override replaces the number of samples by which the sum is divided.
+    The means of int64 are cut to integers, towards 0.
     """
-    input, added = batched(input, rank, name)
-    floating(name, input)
+    input, added = pool_input(input, rank, name)
+    whole = input.dtype == np.int64
+    if not whole:
+        floating(name, input)
     size = input.shape[2:]
     geometry = pool_geometry(kernel_size, stride, padding, rank, name)
     if divisor_override == 0:
         raise ValueError(f"{name}: divisor_override must not be zero")
     outputs = pool_positions(size, *geometry, (1,) * rank, ceil_mode, name)
-    y, total = input, divisor_override is not None
-    for i, axis in enumerate(zip(size, *geometry, outputs)):
-        y = linear.resample(y, bands=average_bands(*axis, bool(count_include_pad), total), dim=2 + i)
-    if divisor_override is not None:
-        y = y * (1 / divisor_override)
+    axes = list(zip(size, *geometry, outputs))
+    divisor: Any = divisor_override
+    if whole and divisor is None:
+        counts = np.ix_(*(window_counts(*axis, count_include_pad) for axis in axes))
+        divisor = Tensor(to_device(math.prod(counts), input.device))
+    y = input
+    for i, axis in enumerate(axes):
+        bands = average_bands(*axis, bool(count_include_pad)) if divisor is None else total_bands(*axis)
+        y = linear.resample(y, bands=bands, dim=2 + i)
+    if divisor is not None:
+        y = elementary.div(y, divisor, rounding_mode="trunc" if whole else None)
     return y.squeeze(0) if added else y
 
 
@@ -117,7 +144,7 @@ def lp_pool_nd(
         x = input.abs() * sign
         extreme: Any = max_pool_nd(x, kernel_size, stride, 0, 1, ceil_mode, rank=rank, name=name)
         return extreme * sign
-    mean = avg_pool_nd(input**norm_type, kernel_size, stride, 0, ceil_mode, rank=rank, name=name)
+    mean = avg_pool_nd(input ** float(norm_type), kernel_size, stride, 0, ceil_mode, rank=rank, name=name)
     total = mean * math.prod(ntuple(kernel_size, rank, f"{name}: kernel_size", 1))
     zero = total.detach() == 0
     return pointwise.where(zero, 0.0, pointwise.where(zero, 1.0, total) ** (1 / norm_type))

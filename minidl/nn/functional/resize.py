@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from minidl.autograd import Tensor
 from minidl.nn.functional.checks import Sizes, floating, ntuple
 from minidl.nn.functional.pool import adaptive_bands
-from minidl.ops import linear
+from minidl.ops import elementary, linear
 from minidl.ops.bands import Bands
 
 # ---- one matrix per axis -----------------------------------------------------------------------
@@ -138,8 +140,10 @@ def _matrix(
     kind, _ = _KINDS[mode]
     geometry = (size, outputs, scale, align_corners)
     if mode.startswith("nearest"):
-        return kind(*geometry, precision)
-    return _antialiased(kind, *geometry) if antialias else kind(*geometry)
+        bands = kind(*geometry, precision)
+    else:
+        bands = _antialiased(kind, *geometry) if antialias else kind(*geometry)
+    return bands if align_corners else replace(bands, advance=Fraction(scale).limit_denominator(1000))
 
 
 # ---- interpolate -------------------------------------------------------------------------------
@@ -161,7 +165,8 @@ def interpolate(
     centres of the corner samples onto each other; by default sample i covers [i, i + 1].
     recompute_scale_factor=True takes the scale from the two sizes, not from scale_factor, where rounding
     makes them differ. antialias=True widens the kernels of the linear and cubic modes where the image
-    shrinks.
+    shrinks. Images of uint8 stay uint8, rounded after each axis, the last one first, halves up; PyTorch,
+    whose weights are integers there, may differ by 1.
     """
     if not isinstance(input, Tensor):
         raise TypeError(f"interpolate: input must be a Tensor, got {type(input).__name__}")
@@ -176,7 +181,8 @@ def interpolate(
         raise ValueError(
             f"interpolate: {option} has a meaning only for the linear and cubic modes, not for {mode!r}"
         )
-    if not mode.startswith("nearest"):
+    in_bytes = input.dtype == np.uint8 and not mode.startswith("nearest")
+    if not in_bytes and not mode.startswith("nearest"):
         floating("interpolate", input)
     outputs, scales = _outputs(input, size, scale_factor, mode == "area" or bool(recompute_scale_factor))
     if size is not None and recompute_scale_factor:
@@ -185,12 +191,15 @@ def interpolate(
         )
     precision = np.float64 if input.dtype == np.float64 else np.float32
     options = (bool(align_corners), bool(antialias), precision)
-    y = input
-    for i in _cheapest_first(input.shape[2:], outputs):
+    y = input.to(np.float32) if in_bytes else input
+    order = reversed(range(rank)) if in_bytes else _cheapest_first(input.shape[2:], outputs)
+    for i in order:
         n, q, scale = input.shape[2 + i], outputs[i], scales[i]
         if n != q or scale != 1:
             y = linear.resample(y, bands=_matrix(mode, n, q, scale, *options), dim=2 + i)
-    return y
+            if in_bytes:
+                y = elementary.clamp(elementary.floor(y + 0.5), 0, 255)
+    return y.to(input.dtype)
 
 
 def _outputs(

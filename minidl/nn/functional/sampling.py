@@ -122,7 +122,7 @@ def grid_sample(
         index, weight = corner[0]
         for s, (at, w) in zip(size[1:], corner[1:]):
             index, weight = index * s + at, weight * w
-        seen = linear.take_along(flat, index=index.unsqueeze(1).expand(n, c, q).array, dim=2)
+        seen = linear.take_along(flat, index=index.unsqueeze(1).array, dim=2)
         parts.append(seen * weight.unsqueeze(1))
     return reduce(pointwise.add, parts).to(input.dtype).reshape(n, c, *places)
 

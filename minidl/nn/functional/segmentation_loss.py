@@ -14,7 +14,7 @@ soft labels (N, C, *S). Sums of float16 are taken in float32.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,27 +24,21 @@ from minidl.nn.functional.checks import floating, same_device, widened
 from minidl.nn.functional.labels import check_range, check_shape, indicators
 from minidl.nn.functional.loss import cross_entropy, reduce
 from minidl.ops import pointwise as pw
-from minidl.ops import reductions
+from minidl.ops import reductions, shaping
+from minidl.ops.fused import softmax_sums
 
 # ---- the sets and their overlap ------------------------------------------------------------------
 
 
-class Sums(NamedTuple):
-    """TP, P and Y of each class: (N, C), or (C,) over the whole batch."""
-
-    overlap: Tensor
-    predicted: Tensor
-    true: Tensor
-
-
-def _sums(probability: Tensor, target: Tensor, squared: bool, batch: bool, mask: Tensor | None) -> Sums:
-    axes = (*((0,) if batch else ()), *range(2, probability.ndim))
+def _overlaps(probability: Tensor, target: Tensor, squared: bool, mask: Tensor | None) -> Tensor:
+    """TP, P and Y of each sample and class, (3, N, C)."""
+    axes = tuple(range(2, probability.ndim))
     if mask is not None:
         probability, target = probability * mask, target * mask
     overlap = (probability * target).sum(axes)
     if squared:
         probability, target = probability * probability, target * target
-    return Sums(overlap, probability.sum(axes), target.sum(axes))
+    return shaping.stack([overlap, probability.sum(axes), target.sum(axes)])
 
 
 def _ratio(numerator: Tensor, denominator: Tensor, smooth_nr: float, smooth_dr: float) -> Tensor:
@@ -69,7 +63,14 @@ def tversky_index(
     probability, target (N, C, *S); mask (N, 1, *S) with 0 where the truth is not known. Returns (N, C), or
     (C,) where `batch` sums over the samples too. squared: P = Σ p² and Y = Σ y² (Milletari et al. 2016).
     """
-    overlap, predicted, true = _sums(probability, target, squared, batch, mask)
+    sums = _overlaps(probability, target, squared, mask)
+    return _tversky(sums, alpha, beta, batch, smooth_nr, smooth_dr)
+
+
+def _tversky(
+    sums: Tensor, alpha: float, beta: float, batch: bool, smooth_nr: float, smooth_dr: float
+) -> Tensor:
+    overlap, predicted, true = sums.sum(1) if batch else sums
     both = 1 - alpha - beta  # TP + α (P - TP) + β (Y - TP)
     denominator = predicted * (2 * alpha) + true * (2 * beta)
     if both:
@@ -102,35 +103,48 @@ def _from_labels(
     return Tensor(indicators(label, of_all, input.dtype).array[:, -classes:]), mask
 
 
-def _sets(
-    name: str,
-    input: Tensor,
-    target: Tensor,
-    activation: str,
-    include_background: bool,
-    ignore_index: int | None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """p and y (N, C, *S), without class 0 where the background is left out, and the mask of what counts."""
+def _check(name: str, input: Tensor, target: Tensor, include_background: bool) -> None:
     floating(name, input)
     same_device(name, input=input, target=target)
     if input.ndim < 3:
         raise ValueError(f"{name}: expected input (N, C, *S), got shape {input.shape}")
     if input.shape[1] == 1 and not include_background:
         raise ValueError(f"{name}: with one channel there is no background to leave out")
-    x, mask = widened(input), None
-    if target.ndim == input.ndim - 1:
-        y, mask = _from_labels(name, x, target, ignore_index)
-    elif target.shape != input.shape:
+
+
+def _softmax_sums(name: str, input: Tensor, target: Tensor, ignore_index: int | None) -> Tensor:
+    """TP, P, Y and Σ -log p of the labels (N, *S) and p = softmax(input), per sample and class: (4, N, C)."""
+    check_shape(name, input, target)
+    label = target.array if ignore_index is None else target.array[target.array != ignore_index]
+    check_range(name, label, input.shape[1])
+    return softmax_sums(input, target, ignore_index=ignore_index)
+
+
+def _sums(
+    name: str,
+    input: Tensor,
+    target: Tensor,
+    activation: str,
+    include_background: bool,
+    squared: bool,
+    ignore_index: int | None,
+) -> Tensor:
+    """TP, P and Y of each sample and class, (3, N, C), without class 0 where the background is left out."""
+    _check(name, input, target, include_background)
+    x, labelled = widened(input), target.ndim == input.ndim - 1
+    if not labelled and target.shape != input.shape:
         raise ValueError(
             f"{name}: target must be labels of shape {(*input.shape[:1], *input.shape[2:])} or have the "
             f"input's shape {input.shape}, got {target.shape}"
         )
-    elif ignore_index is not None:
+    if not labelled and ignore_index is not None:
         raise ValueError(f"{name}: ignore_index {ignore_index} has a meaning for labels (N, *S) only")
+    if labelled and activation == "softmax" and input.shape[1] > 1 and not squared:
+        sums = _softmax_sums(name, x, target, ignore_index)[:3]
     else:
-        y = target.to(x.dtype)
-    p = _probabilities(name, x, activation)
-    return (p, y, mask) if include_background else (p[:, 1:], y[:, 1:], mask)
+        y, mask = _from_labels(name, x, target, ignore_index) if labelled else (target.to(x.dtype), None)
+        sums = _overlaps(_probabilities(name, x, activation), y, squared, mask)
+    return sums if include_background else sums[:, :, 1:]
 
 
 # ---- losses --------------------------------------------------------------------------------------
@@ -162,16 +176,12 @@ def dice_loss(
     With alpha = beta = 1 this is `jaccard_loss`; with beta > alpha what is missed costs more than what is too
     much (`tversky_loss`).
     """
-    p, y, mask = _sets("dice_loss", input, target, activation, include_background, ignore_index)
-    index = tversky_index(
-        p, y, alpha=alpha, beta=beta, squared=squared, batch=batch,
-        smooth_nr=smooth_nr, smooth_dr=smooth_dr, mask=mask,
-    )  # fmt: skip
-    losses = 1 - index
+    sums = _sums("dice_loss", input, target, activation, include_background, squared, ignore_index)
+    losses = 1 - _tversky(sums, alpha, beta, batch, smooth_nr, smooth_dr)
     if weight is not None:
         if weight.shape != (input.shape[1],):
             raise ValueError(f"dice_loss: weight must have shape ({input.shape[1]},), got {weight.shape}")
-        w = weight[input.shape[1] - p.shape[1] :].to(p.dtype)
+        w = weight[input.shape[1] - sums.shape[2] :].to(sums.dtype)
         losses = losses * (w / w.mean())
     return reduce("dice_loss", losses, reduction, input)
 
@@ -207,8 +217,8 @@ def generalized_dice_loss(
     means the same for every size of image.
     """
     name = "generalized_dice_loss"
-    p, y, mask = _sets(name, input, target, activation, include_background, ignore_index)
-    overlap, predicted, true = _sums(p, y, False, batch, mask)
+    sums = _sums(name, input, target, activation, include_background, False, ignore_index)
+    overlap, predicted, true = sums.sum(1) if batch else sums
     volume = true.detach()
     smallest = pw.where(volume > 0, volume, math.inf).amin(-1, keepdim=True)
     smallest = pw.where(smallest < math.inf, smallest, 1.0)
@@ -235,11 +245,13 @@ def dice_ce_loss(
     Isensee et al. 2021. The Dice part sees whole objects, and keeps small ones from being forgotten; the
     cross-entropy gives every pixel a gradient.
     """
-    x = widened(input)
-    dice = dice_loss(x, target, include_background=False, batch=batch, ignore_index=ignore_index)
-    if ignore_index is None:
-        ce = cross_entropy(x, target)
+    name, x = "dice_ce_loss", widened(input)
+    _check(name, input, target, include_background=False)
+    if target.ndim == input.ndim - 1:
+        sums = _softmax_sums(name, x, target, ignore_index)
+        dice = 1 - _tversky(sums[:3, :, 1:], 0.5, 0.5, batch, smooth_nr=1e-5, smooth_dr=1e-5).mean()
+        ce = sums[3].sum() / pw.clamp(sums[2].sum(), low=1, high=math.inf)
     else:
-        counted = pw.maximum((target.to(np.int64) != ignore_index).sum(), 1)
-        ce = cross_entropy(x, target, ignore_index=ignore_index, reduction="sum") / counted
-    return reduce("dice_ce_loss", dice * weight_dice + ce * weight_ce, "sum", input)
+        dice = dice_loss(x, target, include_background=False, batch=batch, ignore_index=ignore_index)
+        ce = cross_entropy(x, target)
+    return reduce(name, dice * weight_dice + ce * weight_ce, "sum", input)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from minidl.autograd import Tensor
 from minidl.kernels.windows import output_size
-from minidl.nn.functional.checks import Sizes, ntuple
+from minidl.nn.functional.checks import Sizes, batched, ntuple
 
 Axes = tuple[int, ...]  # one number per axis
+
+
+def pool_input(input: Tensor, rank: int, name: str) -> tuple[Tensor, bool]:
+    """`batched` for pooling, which as in PyTorch needs a channel, though not a sample."""
+    input, added = batched(input, rank, name)
+    if not input.shape[1]:
+        raise ValueError(f"{name}: the input has no channels: shape {input.shape[added:]}")
+    return input, added
 
 
 def pool_geometry(
