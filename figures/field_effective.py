@@ -45,4 +45,4 @@ def draw(folder: Path) -> None:
             right.plot(columns, found.gaussian(1), "--", color=INK, lw=1.4, label=gaussian)
             top = 1.5 * found.profile(1).max()  # leaves room for the legend
             right.set(xlabel="column (pixels)", xlim=(first - 6, last + 6), ylim=(0, top))
-            right.legend(loc="upper right")
+            right.legend(loc="upper right", frameon=True, framealpha=1, edgecolor="none")

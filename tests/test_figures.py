@@ -13,7 +13,8 @@ import pytest
 import figures
 
 FOLDER = Path(figures.__file__).parent
-TRAINED = ("checkerboard", "first_run")  # their pixels depend on the machine's arithmetic
+TRAINED = ("checkerboard", "first_run")
+MEASURED = ("field_effective",)  # drawn in a moment, but the last digits are up to the machine's arithmetic
 DRAWN = [name for name in figures.NAMES if name not in TRAINED]
 FILES = sorted([*FOLDER.glob("*.svg"), *FOLDER.glob("*.png")])
 
@@ -33,7 +34,7 @@ def test_the_script_draws_the_committed_figure(name, tmp_path):
     figures.draw(name, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.svg", f"{name}.png"}
     new, old = ((folder / f"{name}.svg").read_text() for folder in (tmp_path, FOLDER))
-    if version(old) == matplotlib.__version__:
+    if version(old) == matplotlib.__version__ and name not in MEASURED:
         assert alone(new) == alone(old), f"run `python -m figures {name}`"
 
 
