@@ -13,7 +13,7 @@ import pytest
 import figures
 
 FOLDER = Path(figures.__file__).parent
-TRAINED = ("checkerboard", "first_run")
+TRAINED = ("checkerboard", "field_trained", "first_run")
 MEASURED = ("field_effective",)  # drawn in a moment, but the last digits are up to the machine's arithmetic
 DRAWN = [name for name in figures.NAMES if name not in TRAINED]
 FILES = sorted([*FOLDER.glob("*.svg"), *FOLDER.glob("*.png")])
@@ -47,7 +47,9 @@ def test_a_figure_is_the_same_every_time(tmp_path):
     assert b"<dc:date>" not in one
 
 
-@pytest.mark.parametrize("name", ("checkerboard", pytest.param("first_run", marks=pytest.mark.slow)))
+@pytest.mark.parametrize(
+    "name", ("checkerboard", "field_trained", pytest.param("first_run", marks=pytest.mark.slow))
+)
 def test_scripts_that_train_run_with_two_steps(name, tmp_path, monkeypatch):
     monkeypatch.setattr(import_module(f"figures.{name}"), "STEPS", 2)
     figures.draw(name, tmp_path)
