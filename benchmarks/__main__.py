@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import conv, memory, overhead, peers, plan, unet
+from benchmarks import conv, fused, growth, memory, overhead, peers, plan, plot, results, unet
 
-BENCHMARKS = {module.__name__.split(".")[1]: module.main for module in (conv, unet, memory, plan, overhead, peers)}
+MODULES = (conv, fused, unet, memory, plan, overhead, peers, growth, plot)
+BENCHMARKS = {module.__name__.split(".")[1]: module.main for module in MODULES}
 
 parser = argparse.ArgumentParser("benchmarks", description="Compare minidl with PyTorch in one run.")
-parser.add_argument("name", choices=BENCHMARKS, help="what to measure")
+parser.add_argument("name", choices=BENCHMARKS, help="what to measure; plot draws what was saved")
 parser.add_argument("--threads", type=int, default=2, help="for both sides (default: 2)")
 parser.add_argument("--rounds", type=int, default=7, help="rounds, the fastest of which counts (default: 7)")
+parser.add_argument("--save", action="store_true", help=f"put ratios into benchmarks/{results.FILE.name}")
 options = parser.parse_args()
-BENCHMARKS[options.name](options.threads, options.rounds)
+rows = BENCHMARKS[options.name](options.threads, options.rounds)
+if options.save and rows:
+    results.save(options.name, options.threads, rows, results.FILE)

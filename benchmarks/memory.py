@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from benchmarks.results import Comparison
 from benchmarks.side_by_side import header, row
 
 SIDES = ("PyTorch", "minidl", "minidl, checkpoint=True")
@@ -36,7 +37,7 @@ def step(side: str, index: int, threads: int) -> None:
     print(status("VmHWM") - before)
 
 
-def main(threads: int, rounds: int) -> None:
+def main(threads: int, rounds: int) -> list[Comparison]:
     """Print a row for each network and side."""
     from benchmarks.unet import NETS, title
 
@@ -44,6 +45,7 @@ def main(threads: int, rounds: int) -> None:
     widths = (32, 24, 7, 5)
     row(("network", "side", "peak MB", "ratio"), widths)
     row([*(":" + "-" * (w - 1) for w in widths[:2]), *("-" * (w - 1) + ":" for w in widths[2:])], widths)
+    found = []
     for index, net in enumerate(NETS):
         peaks = {}
         for side in SIDES:
@@ -52,3 +54,8 @@ def main(threads: int, rounds: int) -> None:
             peaks[side] = int(done.stdout)
             ratio = peaks[side] / peaks["PyTorch"]
             row((title(*net), side, f"{peaks[side] / 1e6:.0f}", f"{ratio:.2f}"), widths)
+        found += [
+            Comparison(f"peak memory{side.removeprefix('minidl')}", title(*net), peaks[side], peaks["PyTorch"], "B")
+            for side in SIDES[1:]
+        ]
+    return found

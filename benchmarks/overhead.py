@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 import minidl
-from benchmarks.side_by_side import header, row
+from benchmarks.results import Comparison
+from benchmarks.side_by_side import columns, header, row
 
 CHAIN = 1000
 
@@ -21,12 +22,13 @@ def _chain(a: Any, c: Any) -> None:
     y.backward()
 
 
-def main(threads: int, rounds: int) -> None:
+def main(threads: int, rounds: int) -> list[Comparison]:
     """Print microseconds: an op in a long chain, and a backward of its own for a single op."""
     header(threads)
     widths = (10, 30, 21, 28)
-    row(("", "one of 1,000 ops, both ways µs", "one op, forward µs", "one op and its backward µs"), widths)
-    row([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])], widths)
+    whats = "one of 1,000 ops, both ways", "one op, forward", "one op and its backward"
+    columns(("", *(f"{what} µs" for what in whats)), widths)
+    found = {}
     for name, library in (("minidl", minidl), ("PyTorch", torch)):
         a, c = library.tensor(1.5, requires_grad=True), library.tensor(1.0)
         runs = (
@@ -34,5 +36,6 @@ def main(threads: int, rounds: int) -> None:
             (lambda a=a: a * a, 2000, 1),
             (lambda a=a: (a * a).backward(), 2000, 1),
         )
-        times = [min(timeit.repeat(run, number=n, repeat=5 * rounds)) / (n * ops) for run, n, ops in runs]
-        row((name, *(f"{1e6 * t:.1f}" for t in times)), widths)
+        found[name] = [min(timeit.repeat(run, number=n, repeat=5 * rounds)) / (n * ops) for run, n, ops in runs]
+        row((name, *(f"{1e6 * t:.1f}" for t in found[name])), widths)
+    return [Comparison("overhead", what, *times) for what, *times in zip(whats, found["minidl"], found["PyTorch"])]

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 import minidl
-from benchmarks.side_by_side import header, minima, row
+from benchmarks.results import Comparison
+from benchmarks.side_by_side import columns, header, minima, row
 
 SHAPES = [((4, 8, 32, 32), 16), ((2, 16, 64, 64), 32), ((4, 32, 128, 128), 32)]
 
@@ -74,22 +75,28 @@ def run_dezero(x: np.ndarray, w: np.ndarray) -> Callable[[], None]:
 PEERS = {"mygrad": run_mygrad, "pydynet": run_pydynet, "autograd": run_autograd, "dezero": run_dezero}
 
 
-def main(threads: int, rounds: int) -> None:
+def main(threads: int, rounds: int) -> list[Comparison]:
     """Print milliseconds per engine that is installed, and how many times minidl is faster."""
     header(threads)
     names = [name for name in PEERS if importlib.util.find_spec(name)]
     widths = (26, 10, *(22,) * len(names))
-    row(("input -> channels", "minidl ms", *(f"{name} ms (times)" for name in names)), widths)
-    row([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])], widths)
+    columns(("input -> channels", "minidl ms", *(f"{name} ms (times)" for name in names)), widths)
+    found: list[Comparison] = []
     for shape, out in SHAPES:
-        rng = np.random.default_rng(0)
+        rng, what = np.random.default_rng(0), f"{'x'.join(map(str, shape))} -> {out}"
         x, w = rng.normal(size=shape).astype("f"), rng.normal(size=(out, shape[1], 3, 3)).astype("f")
-        sides = [run_minidl(x, w)]
+        sides = {}
         for name in names:
             try:
-                sides.append(PEERS[name](x, w))
+                sides[name] = PEERS[name](x, w)
             except (ImportError, AttributeError):  # installed, but not for this NumPy
-                sides.append(lambda: None)
-        ours, *theirs = minima(min(rounds, 3), *sides)
-        cells = [f"{1e3 * t:.1f} ({t / ours:.1f}x)" if t > 1e-5 else "does not run" for t in theirs]
-        row((f"{'x'.join(map(str, shape))} -> {out}", f"{1e3 * ours:.1f}", *cells), widths)
+                continue
+        ours, *theirs = minima(rounds, run_minidl(x, w), *sides.values())
+        rows = {name: Comparison(name, what, ours, t, against=name) for name, t in zip(sides, theirs)}
+        found += rows.values()
+        cells = [
+            f"{1e3 * rows[name].other:.1f} ({1 / rows[name].ratio:.1f}x)" if name in rows else "does not run"
+            for name in names
+        ]
+        row((what, f"{1e3 * ours:.1f}", *cells), widths)
+    return found

@@ -27,7 +27,7 @@ def resident(what: str) -> int:
 
 
 def measure(patch: Sequence[int], base: int, batch: int, threads: int, rounds: int) -> dict[str, float]:
-    """Bytes and seconds of a step, predicted and found, in this process, which must have done nothing before."""
+    """Bytes and seconds of a step, predicted and found, in a process that did nothing before."""
     set_num_threads(threads)
     topology = nnunet_topology((1.0,) * len(patch), patch)
     network = (topology, cost.widths(base, topology), 1, CLASSES)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.results import processor
 from minidl.kernels.threads import set_num_threads
 
 
@@ -17,15 +16,6 @@ def use_threads(threads: int) -> None:
     """The same number of threads for both sides."""
     set_num_threads(threads)
     torch.set_num_threads(threads)
-
-
-def processor() -> str:
-    """The processor's name (Linux tells it in /proc/cpuinfo)."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def header(threads: int) -> None:
@@ -48,6 +38,12 @@ def minima(rounds: int, *sides: Callable[[], None]) -> list[float]:
             if turn > 0:
                 best[k] = min(best[k], elapsed)
     return best
+
+
+def columns(titles: Sequence[str], widths: Sequence[int]) -> None:
+    """The head of a table: the first column is aligned to the left, numbers to the right."""
+    row(titles, widths)
+    row([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])], widths)
 
 
 def row(cells: Sequence[str], widths: Sequence[int]) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 import minidl
-from benchmarks.side_by_side import header, minima, row
+from benchmarks.results import Comparison
+from benchmarks.side_by_side import columns, header, minima, row
 from minidl.models import UNet
 from minidl.nn import functional as F
 
@@ -101,17 +102,19 @@ def title(features: Sequence[int], shape: tuple[int, ...]) -> str:
     return f"{len(shape) - 2}-D, {'x'.join(map(str, shape))}, base {features[0]}"
 
 
-def main(threads: int, rounds: int) -> None:
+def main(threads: int, rounds: int) -> list[Comparison]:
     """Print a row per network."""
     header(threads)
     widths = (40, 10, 8, 9, 5)
-    row(("network", "parameters", "minidl s", "PyTorch s", "ratio"), widths)
-    row([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])], widths)
+    columns(("network", "parameters", "minidl s", "PyTorch s", "ratio"), widths)
+    found = []
     for features, shape in NETS:
         ours, parameters = our_step(features, shape)
         theirs, their_parameters = their_step(features, shape)
         if parameters != their_parameters:
             raise ValueError(f"the networks differ: {parameters} and {their_parameters} parameters")
-        seconds = minima(rounds, ours, theirs)
-        cells = (f"{parameters:,}", *(f"{s:.3f}" for s in seconds), f"{seconds[0] / seconds[1]:.2f}")
-        row((title(features, shape), *cells), widths)
+        step = Comparison("training step", title(features, shape), *minima(rounds, ours, theirs))
+        cells = f"{parameters:,}", f"{step.minidl:.3f}", f"{step.other:.3f}", f"{step.ratio:.2f}"
+        row((step.what, *cells), widths)
+        found.append(step)
+    return found

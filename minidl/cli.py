@@ -136,11 +136,19 @@ def parser() -> argparse.ArgumentParser:
         "--workers", type=_whole, help="threads that make batches (default: 1); changes no result"
     )
 
-    predict = commands.add_parser("predict", help="segment images with a trained network")
-    predict.add_argument("run", type=Path, help="the folder that `minidl train` left")
-    predict.add_argument(
-        "images", type=Path, nargs="+", help="NIfTI, PNG, TIFF or JPEG files, or folders of them"
+    predict = commands.add_parser(
+        "predict", help="segment images with a trained network, or with several together"
     )
+    predict.add_argument(
+        "run", type=Path, help="the folder that `minidl train` left; of cross-validation, that of all folds"
+    )
+    predict.add_argument(
+        "images", type=Path, nargs="+",
+        help="NIfTI, PNG, TIFF or JPEG files, or folders of them; more runs before them make an ensemble",
+    )  # fmt: skip
+    predict.add_argument("--mirror", action=argparse.BooleanOptionalAction,
+                         help="average over reflections of each image, which takes 4 or 8 times as long "
+                         "(default: where the network was trained on mirrored images)")  # fmt: skip
     predict.add_argument(
         "-o", "--out", type=Path, required=True, metavar="FOLDER", help="where the label maps go"
     )
@@ -153,6 +161,9 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "-o", "--out", type=Path, metavar="CSV", help="default: metrics.csv beside the predictions"
+    )
+    evaluate.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="other predictions of the same cases: a paired test"
     )
     field = commands.add_parser(
         "receptive-field", help="what each pixel of a network's output sees of the image"

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,31 @@ class Case:
     dice: Sequence[float]
     spacing: Sequence[float]
 
+    @property
+    def coarsest_axis(self) -> int:
+        """Across which a volume is best looked at, the last of equals."""
+        return max(range(len(self.spacing)), key=lambda i: (self.spacing[i], i))
+
+    def plane(self, axis: int) -> Plane:
+        """The slice across an axis with the most foreground; of a picture, all of it."""
+        image, spacing = self.image[0], list(self.spacing)
+        if image.ndim == 2:
+            return Plane(image, self.truth, self.prediction, spacing, 0)
+        foreground = (self.truth > 0) | (self.prediction > 0)
+        k = int(foreground.sum(tuple({0, 1, 2} - {axis})).argmax())
+        del spacing[axis]
+        return Plane(*(a.take(k, axis) for a in (image, self.truth, self.prediction)), spacing, k)
+
+
+class Plane(NamedTuple):
+    """A 2-D view of a case, its spacing in mm and the place where it lies."""
+
+    image: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+    spacing: Sequence[float]
+    place: int
+
 
 # ---- arrays to colours -------------------------------------------------------------------------
 
@@ -75,6 +100,14 @@ def label_overlay(image: np.ndarray, label: np.ndarray, n_classes: int) -> np.nd
     if image.shape != label.shape:
         raise ValueError(f"label_overlay: image {image.shape} and label {label.shape} differ")
     return _tint(image, class_colors(n_classes), label)
+
+
+def error_overlay(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The grey image with what is right and wrong on top, in the colours of `OUTCOMES`: (*spatial, 3).
+
+    All three arrays are (*spatial).
+    """
+    return _tint(image, _rgb(["#000000", *OUTCOMES.values()]), _outcome(prediction, truth))
 
 
 def _tint(image: np.ndarray, colors: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -152,21 +185,20 @@ def predictions(cases: Sequence[Case], classes: Sequence[str], path: str | os.Pa
 
     if not cases:
         raise ValueError("predictions: there are no cases to draw")
-    class_rgb, outcome_rgb = class_colors(len(classes)), _rgb(["#000000", *OUTCOMES.values()])
-    planes = [_plane(case) for case in cases]
+    planes = [case.plane(case.coarsest_axis) for case in cases]
     panel = 2.2  # inches, the width
     # A strip is as high as its picture at that width, and 0.6 inches for two lines of text.
-    heights = [panel * a.shape[0] * s[0] / (a.shape[1] * s[1]) + 0.6 for a, _, _, s in planes]
+    heights = [panel * a.shape[0] * s[0] / (a.shape[1] * s[1]) + 0.6 for a, _, _, s, _ in planes]
     size = 4 * panel + 0.5, sum(heights) + 0.8
     with _figure(*size, path) as figure:
         strips = figure.subfigures(len(cases), squeeze=False, height_ratios=heights)[:, 0]
         for case, plane, strip in zip(cases, planes, strips, strict=True):
-            image, truth, prediction, spacing = plane
+            image, truth, prediction, spacing, _ = plane
             pictures = (
-                _tint(image, class_rgb, np.zeros_like(truth)),
-                _tint(image, class_rgb, truth),
-                _tint(image, class_rgb, prediction),
-                _tint(image, outcome_rgb, _outcome(prediction, truth)),
+                label_overlay(image, np.zeros_like(truth), len(classes)),
+                label_overlay(image, truth, len(classes)),
+                label_overlay(image, prediction, len(classes)),
+                error_overlay(image, prediction, truth),
             )
             row = strip.subplots(1, 4)
             for axes, picture in zip(row, pictures, strict=True):
@@ -177,24 +209,11 @@ def predictions(cases: Sequence[Case], classes: Sequence[str], path: str | os.Pa
             for axes, name in zip(row, ("image", "truth", "prediction", "errors"), strict=True):
                 axes.set_title(name, loc="left")
         for place, names, colors in (
-            ("lower left", classes[1:], class_rgb[1:]),
-            ("lower right", OUTCOMES, outcome_rgb[1:]),
+            ("lower left", classes[1:], class_colors(len(classes))[1:]),
+            ("lower right", OUTCOMES, OUTCOMES.values()),
         ):
             patches = [Patch(color=c, label=n) for n, c in zip(names, colors, strict=True)]
             figure.legend(handles=patches, loc=f"outside {place}", ncols=2)
-
-
-def _plane(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[float]]:
-    """A 2-D view of the case: image, truth, prediction, spacing."""
-    image, spacing = case.image[0], list(case.spacing)
-    if image.ndim == 2:
-        return image, case.truth, case.prediction, spacing
-    axis = max(range(3), key=lambda i: (spacing[i], i))
-    foreground = (case.truth > 0) | (case.prediction > 0)
-    k = foreground.sum(tuple({0, 1, 2} - {axis})).argmax()
-    del spacing[axis]
-    image, truth, prediction = (a.take(k, axis) for a in (image, case.truth, case.prediction))
-    return image, truth, prediction, spacing
 
 
 @contextmanager

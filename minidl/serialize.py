@@ -60,5 +60,5 @@ def load(path: str | os.PathLike) -> dict[str, Tensor]:
 
     try:
         return {key: Tensor(array) for key, array in load_file(path).items()}
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"load: {os.fspath(path)} is not a readable safetensors file: {error}") from error

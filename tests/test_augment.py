@@ -191,6 +191,8 @@ def test_a_sample_depends_on_its_number_alone():
     other = Sampler(cases, (16, 16), 3, AUGMENTATIONS["elastic"], seed=4).batch(5)
     assert not np.array_equal(other[0], expected[0][0])
     assert not np.array_equal(expected[1][0], expected[0][0])
+    one = Sampler(cases[:1], (16, 16), 8, AUGMENTATIONS["none"], seed=0).batch(1)[0]
+    assert len({patch.tobytes() for patch in one}) > 4  # and the samples of a batch are not one
 
 
 @pytest.mark.parametrize("workers", [0, 2])

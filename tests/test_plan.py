@@ -6,6 +6,8 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from minidl.cli import main
 from minidl.data import DataError, Image, PhantomDataset
 from minidl.data.dataset import Case
 from minidl.models import PlannedUNet
-from minidl.segment.plan import Plan, cost, planner, take_fingerprint
+from minidl.segment.plan import Plan, command, cost, planner, take_fingerprint
 from minidl.segment.plan.fingerprint import Fingerprint, Intensities, nonzero_box
 from minidl.segment.plan.planner import ENOUGH, STEPS, WIDTHS, Limits, Planner
 from minidl.segment.plan.rules import Grid, first_patch, shrunk, target_grid
@@ -30,13 +32,19 @@ IN_PLANE = (1, 2, 2)
 
 def fingerprint(shapes, spacings, kept=1.0) -> Fingerprint:
     return Fingerprint(
-        tuple(shapes), tuple(spacings), kept, (0.9, 0.05, 0.05), (Intensities(-50.0, 40.0, 200.0, 45.0, 60.0),)
+        tuple(shapes),
+        tuple(spacings),
+        kept,
+        (0.9, 0.05, 0.05),
+        (Intensities(-50.0, 40.0, 200.0, 45.0, 60.0),),
     )
 
 
-def planned(shape, spacing, cases=100, memory=8 * GB, minutes=None, speed=60e9, channel="MRI", **options) -> Plan:
+def planned(
+    shape, spacing, cases=100, memory=8 * GB, minutes=None, speed=60e9, channel="MRI", **options
+) -> Plan:
     facts = fingerprint([shape] * cases, [spacing] * cases)
-    limits = Limits(memory, minutes, speed)
+    limits = Limits(memory, minutes, speed=60e9)
     return Planner(facts, [channel], ["background", "a", "b"], limits, **options).plan("data")
 
 
@@ -90,8 +98,9 @@ def test_nnunets_topology(spacing, patch, pools, levels, kernels, padded):
 
 @pytest.mark.parametrize(
     ("patch", "pools", "bottleneck"),
-    [((256, 256), (5, 5), (8, 8)), ((128, 128, 128), (4, 4, 4), (8, 8, 8)), ((40, 56, 40), (2, 2, 2), (10, 14, 10)),
-     ((96, 24), (3, 1), (12, 12)), ((2048, 2048), (6, 6), (32, 32)), ((300, 7, 300), (5, 0, 5), (10, 7, 10)),
+    [((256, 256), (5, 5), (8, 8)), ((128, 128, 128), (4, 4, 4), (8, 8, 8)),
+     ((40, 56, 40), (2, 2, 2), (10, 14, 10)), ((96, 24), (3, 1), (12, 12)),
+     ((2048, 2048), (6, 6), (32, 32)), ((300, 7, 300), (5, 0, 5), (10, 7, 10)),
      ((17, 15), (1, 0), (9, 15))],
 )  # fmt: skip
 def test_the_lectures_topology_stops_at_eight(patch, pools, bottleneck):
@@ -110,7 +119,9 @@ def test_nnunets_estimates_of_memory():
     assert [cost.parameters(t, cost.widths(32, t), 1, 3) for t in (cube, square)] == [31_196_399, 33_473_330]
 
 
-@pytest.mark.parametrize(("spacing", "patch"), [((1, 1), (96, 24)), ((2, 1, 1), (32, 64, 64)), ((1, 1, 1), (33, 50, 17))])
+@pytest.mark.parametrize(
+    ("spacing", "patch"), [((1, 1), (96, 24)), ((2, 1, 1), (32, 64, 64)), ((1, 1, 1), (33, 50, 17))]
+)
 def test_the_counted_parameters_are_those_of_the_network(spacing, patch):
     topology = nnunet_topology(spacing, patch)
     features = cost.widths(4, topology)
@@ -130,13 +141,15 @@ from pathlib import Path
 from minidl.segment.plan import cost
 from minidl.segment.plan.topology import nnunet_topology
 def resident(what):
-    return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l[:5] == what) * 1024
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
 topology = nnunet_topology((1,) * {dims}, {patch})
 network = (topology, cost.widths({base}, topology), 1, 3)
 before = resident("VmRSS")
 step = cost.training_step(*network, {batch})
 step(), step()
-print(cost.training_memory(cost.memory_proxy(*network), cost.parameters(*network), {batch}), resident("VmHWM") - before)
+proxy, parameters = cost.memory_proxy(*network), cost.parameters(*network)
+print(cost.training_memory(proxy, parameters, {batch}), resident("VmHWM") - before)
 """
 
 
@@ -144,7 +157,13 @@ print(cost.training_memory(cost.memory_proxy(*network), cost.parameters(*network
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's record of a process")
 @pytest.mark.parametrize(
     ("patch", "base", "batch"),
-    [((40, 56, 40), 8, 2), ((40, 56, 40), 16, 4), ((56, 40), 32, 16), ((128, 128), 32, 4), ((16, 64, 64), 16, 2)],
+    [
+        ((40, 56, 40), 8, 2),
+        ((40, 56, 40), 16, 4),
+        ((56, 40), 32, 16),
+        ((128, 128), 32, 4),
+        ((16, 64, 64), 16, 2),
+    ],
 )
 def test_the_estimate_of_memory_is_what_a_step_takes(patch, base, batch):
     code = MEASURE.format(dims=len(patch), patch=patch, base=base, batch=batch)
@@ -157,7 +176,9 @@ def test_the_estimate_of_memory_is_what_a_step_takes(patch, base, batch):
 
 
 def test_the_target_spacing_is_the_median():
-    grid, _ = target_grid(fingerprint([(10, 20, 30)] * 3, [(1.0, 2.0, 2.5), (1.2, 2.0, 2.0), (3.0, 2.0, 1.0)]))
+    grid, _ = target_grid(
+        fingerprint([(10, 20, 30)] * 3, [(1.0, 2.0, 2.5), (1.2, 2.0, 2.0), (3.0, 2.0, 1.0)])
+    )
     assert grid.spacing == (1.2, 2.0, 2.0)
     assert grid.shape == (10, 20, 30)  # the median of (8, 20, 38), (10, 20, 30), (25, 20, 15)
 
@@ -231,15 +252,18 @@ def test_every_plan_keeps_to_its_limits(shape, spacing, memory, minutes, rule):
 def test_large_volumes_get_a_cascade():
     plan = planned((512, 512, 130), (0.8, 0.8, 2.5))
     assert list(plan.configurations) == ["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
-    full, low, cascade = (plan.configurations[f"3d_{name}"] for name in ("fullres", "lowres", "cascade_fullres"))
+    full, low, cascade = (
+        plan.configurations[f"3d_{name}"] for name in ("fullres", "lowres", "cascade_fullres")
+    )
     assert math.prod(full.patch) < ENOUGH * math.prod(full.median_shape)
     assert math.prod(low.patch) >= ENOUGH * 0.98 * math.prod(low.median_shape)  # the shape is rounded
     assert low.spacing[0] == low.spacing[1]
     assert 1 < low.spacing[2] / low.spacing[0] <= 2 * planner.COARSER  # the fine axes caught up first
     assert (full.batch_dice, low.batch_dice, cascade.batch_dice) == (True, False, True)
     assert (low.previous, cascade.previous) == (None, "3d_lowres")
-    assert cascade.network(1, 3).encoder[0][0].conv.in_channels == 1 + 2
-    assert full.network(1, 3).encoder[0][0].conv.in_channels == 1
+    for configuration, channels in ((full, 1), (cascade, 1 + 2)):
+        small = replace(configuration, features=(2,) * len(configuration.features))
+        assert small.network(1, 3).encoder[0][0].conv.in_channels == channels
 
 
 def test_a_single_slice_is_no_volume():
@@ -250,10 +274,13 @@ def test_a_single_slice_is_no_volume():
 
 
 def test_less_time_gives_a_narrower_network_and_then_a_smaller_patch():
-    found = [planned((35, 50, 36), (1.0,) * 3, 260, minutes=m).configurations["3d_fullres"] for m in (3000, 300, 30, 8, 2, 0.5)]
+    found = [
+        planned((35, 50, 36), (1.0,) * 3, 260, minutes=m).configurations["3d_fullres"]
+        for m in (3000, 300, 30, 8, 2, 0.5)
+    ]
     assert [c.batch for c in found[:2]] == [9, 9]
     assert [c.features[0] for c in found] == sorted((c.features[0] for c in found), reverse=True)
-    assert all(math.prod(a.patch) >= math.prod(b.patch) for a, b in zip(found, found[1:]))
+    assert all(math.prod(a.patch) >= math.prod(b.patch) for a, b in pairwise(found))
     assert (found[2].patch, found[2].features[0]) == ((40, 56, 40), 16)
     assert math.prod(found[3].patch) >= ENOUGH * 35 * 50 * 36  # not before the network is at its narrowest
     assert found[-1].features[0] == WIDTHS[-1]
@@ -316,7 +343,9 @@ def test_the_fingerprint_crops_to_what_is_not_empty():
     image[0, 2:6, 3] = 5
     image[1, 4, 8] = np.pi
     label[4, 3:5] = 1, 2
-    facts = take_fingerprint(Memory((image, label, (0.5, 2.0)), (np.zeros((2, 7, 9)), np.zeros((7, 9), int), (1.0, 1.0))))
+    facts = take_fingerprint(
+        Memory((image, label, (0.5, 2.0)), (np.zeros((2, 7, 9)), np.zeros((7, 9), int), (1.0, 1.0)))
+    )
     assert facts.shapes == ((4, 6), (7, 9))  # an image that is all empty stays whole
     assert facts.spacings == ((0.5, 2.0), (1.0, 1.0))
     assert facts.kept == (24 / 120 + 1) / 2
@@ -339,8 +368,9 @@ def test_the_box_of_single_voxels():
 
 
 def test_all_faults_of_a_dataset_are_listed():
+    good = np.ones((4, 4), int), (1.0, 1.0)
     with pytest.raises(DataError, match=r"2 problems:\n  one is broken\n  another too"):
-        take_fingerprint(Memory("one is broken", (np.ones((2, 4, 4)), np.ones((4, 4), int), (1.0, 1.0)), "another too"))
+        take_fingerprint(Memory("one is broken", (np.ones((2, 4, 4)), *good), "another too"))
     with pytest.raises(DataError, match="nothing to learn"):
         take_fingerprint(Memory((np.ones((2, 4, 4)), np.zeros((4, 4), int), (1.0, 1.0))))
 
@@ -387,7 +417,7 @@ LIES = [
     (("configurations", "2d", "dims"), 3, "dims 3"),
     (("configurations", "2d", "dims"), HUGE, "dims 1000"),
     (("configurations", "2d", "patch"), [320, 289], "multiple of all strides"),
-    (("configurations", "2d", "patch"), [320.0, 288], r"configurations\.2d\.patch\[0\]: expected int, got '320.0'"),
+    (("configurations", "2d", "patch"), [320.0, 288], r"2d\.patch\[0\]: expected int, got '320.0'"),
     (("configurations", "2d", "patch", 0), HUGE, "from 1 to 4096"),
     (("configurations", "2d", "batch"), 0, "from 1 to 4096"),
     (("configurations", "2d", "batch"), True, "expected int"),
@@ -418,7 +448,9 @@ def test_a_plan_that_lies_is_refused_by_place(tmp_path, place, value, message):
         Plan.load(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"null", b"\xff\xfe", b'{"dataset": 1, "x": 2}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b"null", b"\xff\xfe", b'{"dataset": 1, "x": 2}', b"[" * 100_000]
+)
 def test_what_is_no_plan_is_refused(tmp_path, content):
     path = tmp_path / "plan.json"
     path.write_bytes(content)
@@ -451,7 +483,13 @@ def test_text_is_json():
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("8GB", 8 * GB), ("8 GiB", 8 * 2**30), ("500mb", 5 * 10**8), ("1.5e9", 1_500_000_000), ("2TB", 2000 * GB)],
+    [
+        ("8GB", 8 * GB),
+        ("8 GiB", 8 * 2**30),
+        ("500mb", 5 * 10**8),
+        ("1.5e9", 1_500_000_000),
+        ("2TB", 2000 * GB),
+    ],
 )
 def test_amounts_of_memory(text, size):
     assert bytes_of(text) == size
@@ -466,12 +504,13 @@ def test_what_is_no_amount_of_memory(text, capsys):
     assert "is no amount of memory" in capsys.readouterr().err
 
 
-def test_the_command_writes_a_plan_and_says_why(tmp_path, capsys):
+def test_the_command_writes_a_plan_and_says_why(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "measure_speed", lambda dims: 6e10)
     data, out = write_volumes(tmp_path / "data", size=(34, 40, 16)), tmp_path / "new" / "plan.json"
     assert main(["plan", str(data), "--memory", "1GB", "--minutes", "5", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    for part in ("3d_fullres", "By the lecture's rule", "every axis is halved while it has 8", "organ", "1 GB",
-                 f"minidl train --plan {out}"):  # fmt: skip
+    for part in ("3d_fullres", "By the lecture's rule", "every axis is halved while it has 8", "organ",
+                 "1 GB", f"minidl train --plan {out}"):  # fmt: skip
         assert part in printed
     plan = Plan.load(out)
     assert plan.dataset == str(data)
@@ -485,7 +524,7 @@ def test_the_command_takes_pictures_and_the_other_rule(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "every axis is halved until it has size 8" in printed
     assert "By nnU-Net's rule" in printed
-    assert "mm" not in printed  # pictures do not say
+    assert "1x1 pixel" in printed  # pictures do not say how many mm
     assert Plan.load(out).rule == "lecture"
     assert main(["plan", str(tmp_path), "--memory", "1kB", "--out", str(out)]) == 2
     assert "not enough" in capsys.readouterr().err

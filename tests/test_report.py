@@ -121,11 +121,11 @@ def test_a_volume_shows_its_fullest_slice_across_the_coarsest_axis():
     truth[:, 3], truth[0] = 1, 1  # slice 3 of axis 1 and slice 0 of axis 0 are full
     image = np.random.default_rng(0).random((1, 4, 5, 6))
     coarse_1 = Case("", image, truth, truth, (), (1, 3, 2))
-    picture, shown, _, spacing = plot._plane(coarse_1)
+    picture, shown, _, spacing, _ = coarse_1.plane(coarse_1.coarsest_axis)
     np.testing.assert_array_equal(picture, image[0, :, 3])
     assert shown.all() and spacing == [1, 2]
     isotropic = Case("", image, truth, truth, (), (1, 1, 1))
-    assert plot._plane(isotropic)[0].shape == (4, 5)
+    assert isotropic.plane(isotropic.coarsest_axis).image.shape == (4, 5)
 
 
 # ---- report --------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -12,12 +14,14 @@ import pytest
 from PIL import Image as Picture
 
 import minidl
+from minidl import plot
 from minidl.cli import main
-from minidl.data import Case, Image, phantom_case
-from minidl.segment import job, train
-from minidl.segment.config import Config, choose_features, choose_patch
+from minidl.data import Image, phantom_case
+from minidl.segment import job, metrics, run, train
+from minidl.segment.config import Config, quick_configuration
 from minidl.segment.inference import gaussian_window, predict_image, sliding_window, window_starts
-from minidl.segment.sampling import Sampler, crop, slices
+from minidl.segment.plan import Normalization
+from minidl.segment.plan.command import plan
 
 
 def write_pictures(folder: Path, n: int = 8, size: tuple[int, int] = (40, 33)) -> Path:
@@ -56,7 +60,7 @@ def test_train_predict_evaluate_on_pictures(tmp_path, capsys):
     assert (
         main(["train", "--data", str(data), "--steps", "12", "--batch", "2", "--out", str(out), *names]) == 0
     )
-    found = {path.name for path in out.iterdir()}
+    found = {path.name for path in out.iterdir()} - {".lock"}
     expected = {"weights.safetensors", "config.json", "history.csv", "metrics.csv"}
     assert found == expected | {"curves.png", "predictions.png", "report.md"}
     report = (out / "report.md").read_text()
@@ -76,7 +80,7 @@ def test_train_predict_evaluate_on_pictures(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_volumes_keep_their_affine(tmp_path, dims):
+def test_volumes_keep_their_affine(tmp_path, no_pictures, dims):
     data, out = write_volumes(tmp_path / "data"), tmp_path / "run"
     assert main(["train", "--data", str(data), "--dims", str(dims), "--steps", "3", "--out", str(out)]) == 0
     image = data / "imagesTr" / "case0.nii.gz"
@@ -87,26 +91,33 @@ def test_volumes_keep_their_affine(tmp_path, dims):
     assert "organ" in (out / "report.md").read_text()
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path):
-    data = write_pictures(tmp_path / "data")
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Drawing takes longer than training these tiny nets."""
+    for name in ("curves", "predictions"):
+        monkeypatch.setattr(plot, name, lambda *a: None)
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path, no_pictures):
+    data = write_pictures(tmp_path / "data", n=4)
     weights = []
     for name in ("a", "b"):
-        job.train(data, steps=50, batch=2, seed=3, out=tmp_path / name)
+        job.train(data, steps=5, batch=2, seed=3, out=tmp_path / name)
         weights.append((tmp_path / name / "weights.safetensors").read_bytes())
     assert weights[0] == weights[1]
-    job.train(data, steps=50, batch=2, seed=4, out=tmp_path / "c")
+    job.train(data, steps=5, batch=2, seed=4, out=tmp_path / "c")
     assert weights[0] != (tmp_path / "c" / "weights.safetensors").read_bytes()
 
 
-def test_ctrl_c_saves_everything(tmp_path, monkeypatch):
+def test_ctrl_c_saves_everything(tmp_path, monkeypatch, no_pictures):
     data, out = write_pictures(tmp_path / "data"), tmp_path / "run"
     step, calls = train.Training._step, []
 
-    def interrupted(self, batch, budget):
-        if len(calls) == 4:
-            raise KeyboardInterrupt
+    def interrupted(self, batch):
         calls.append(1)
-        return step(self, batch, budget)
+        if len(calls) == 4:
+            signal.raise_signal(signal.SIGINT)  # the step is still done: weights are never left half changed
+        return step(self, batch)
 
     monkeypatch.setattr(train.Training, "_step", interrupted)
     assert main(["train", "--data", str(data), "--steps", "1000", "--batch", "2", "--out", str(out)]) == 0
@@ -127,7 +138,7 @@ def test_a_run_never_writes_into_a_folder_that_is_in_use(tmp_path, capsys):
 
 def test_unnamed_runs_get_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert [str(job.claim_folder(None, "x-2d")) for _ in range(3)] == [
+    assert [str(run.claim_folder(None, "x-2d")) for _ in range(3)] == [
         "runs/x-2d",
         "runs/x-2d-2",
         "runs/x-2d-3",
@@ -147,7 +158,8 @@ def test_faulty_data_stops_before_training_and_names_the_file(tmp_path, capsys):
     ("arguments", "word"),
     [
         (["train", "--data", "nowhere"], "nowhere"),
-        (["train", "--steps", "1", "--classes", "a", "b"], "names 2 classes"),
+        (["train", "--config", "2d"], "--plan"),
+        (["train", "--plan", "nowhere.json"], "nowhere.json"),
         (["predict", "nowhere", "a.png", "-o", "out"], "nowhere"),
         (["evaluate", "nowhere", "nowhere"], "nowhere"),
     ],
@@ -157,6 +169,28 @@ def test_mistakes_are_sentences_not_tracebacks(arguments, word, tmp_path, monkey
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert word in error and "Traceback" not in error
+
+
+def test_class_names_must_fit_the_labels(tmp_path, capsys):
+    data = write_pictures(tmp_path / "data", n=3)
+    assert (
+        main(
+            [
+                "train",
+                "--data",
+                str(data),
+                "--steps",
+                "1",
+                "--classes",
+                "a",
+                "b",
+                "--out",
+                str(tmp_path / "r"),
+            ]
+        )
+        == 2
+    )
+    assert "names 2 classes" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, monkeypatch, capsys):
@@ -169,11 +203,21 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, monkeypatch, ca
 # ---- configuration ---------------------------------------------------------------------------------
 
 
-def test_the_patch_is_the_median_shape_made_even():
-    assert choose_patch([(35, 50, 36)] * 3) == ((40, 56, 40), 3)
-    assert choose_patch([(256, 256)] * 3) == ((128, 128), 4)
-    assert choose_patch([(3, 40)]) == ((3, 40), 0)
-    assert choose_features(16, 4) == (16, 32, 64, 128, 256)
+def quick(*shapes, spacing=None):
+    return quick_configuration(
+        shapes, [spacing or (1.0,) * len(shapes[0])] * len(shapes), channels=1, classes=3
+    )
+
+
+def test_the_configuration_without_a_plan():
+    hippocampus = quick((31, 40, 24), (35, 50, 36), (43, 59, 47))
+    assert hippocampus.patch == (40, 56, 40) and hippocampus.features == (8, 16, 32, 64)
+    pictures = quick((256, 256))
+    assert pictures.patch == (128, 128) and pictures.features == (16, 32, 64, 128, 256)
+    assert quick((3, 40)).strides[1:] == ((1, 2),) * 2 and quick((3, 40)).patch == (3, 40)
+    slices = quick((20, 100, 100), spacing=(5.0, 1.0, 1.0))
+    assert slices.kernels[0] == (1, 3, 3) and slices.strides[1] == (1, 2, 2)
+    assert len(quick((5, 5)).strides) > 1  # tiny images are padded to what can be halved once
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"dims": 2}'])
@@ -182,45 +226,6 @@ def test_a_damaged_configuration_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"config\.json"):
         Config.load(path)
-
-
-# ---- sampling --------------------------------------------------------------------------------------
-
-
-def _case(shape: tuple[int, ...]) -> Case:
-    rng = np.random.default_rng(0)
-    label = np.zeros(shape, np.uint8)
-    label[tuple(n // 2 for n in shape)] = 1
-    spacing = (1.0,) * len(shape)
-    return Case(
-        "a", Image(rng.standard_normal((1, *shape)).astype(np.float32), spacing), Image(label, spacing)
-    )
-
-
-def test_forced_patches_hold_foreground_and_small_images_are_padded():
-    sampler = Sampler([_case((60, 9))], (16, 16), 3, mirror=True, seed=0)
-    for _ in range(20):
-        images, labels = sampler.draw()
-        assert images.shape == (3, 1, 16, 16) and labels.shape == (3, 16, 16)
-        assert labels[-1].max() == 1  # the last third is centred on foreground
-    a, b = (Sampler([_case((60, 9))], (16, 16), 3, True, seed=5).draw() for _ in range(2))
-    np.testing.assert_array_equal(a[0], b[0])
-
-
-def test_crop_outside_is_zero_and_inside_is_exact():
-    array = np.arange(12.0).reshape(1, 3, 4)
-    box = crop(array, (-1, 2), (5, 4))
-    assert box.shape == (1, 5, 4) and box[0, 0].sum() == 0 and box[0, 1, 0] == array[0, 0, 2]
-    assert box[0, :, 2:].sum() == 0
-    np.testing.assert_array_equal(crop(array, (1, 1), (2, 3)), array[:, 1:3, 1:4])
-
-
-def test_slices_cut_across_the_thickest_voxels():
-    image = Image(np.zeros((1, 4, 5, 6), np.float32), (3.0, 1.0, 1.0))
-    parts = slices(Case("a", image, Image(np.zeros((4, 5, 6), int), (3.0, 1.0, 1.0))))
-    assert (
-        len(parts) == 4 and parts[0].image.array.shape == (1, 5, 6) and parts[0].image.spacing == (1.0, 1.0)
-    )
 
 
 # ---- sliding window --------------------------------------------------------------------------------
@@ -250,14 +255,39 @@ def test_windows_put_together_give_the_whole(shape):
     np.testing.assert_allclose(logits, np.concatenate([image, 2 * image]), rtol=1e-5, atol=1e-6)
 
 
+def configured(dims: int, spacing, patch, **options) -> Config:
+    configuration = quick_configuration([patch], [spacing], 1, 2)
+    configuration = replace(configuration, patch=patch, **options)
+    across = None if dims == len(patch) else 2
+    return Config(None, ("background", "a"), ("x",), configuration, across, False, "none", "adam", 1e-3,
+                  None, 1, 0, (1, 1, 1), None)  # fmt: skip
+
+
 def test_a_flat_network_goes_through_a_volume_slice_by_slice():
     volume = np.random.default_rng(0).standard_normal((1, 6, 7, 5)).astype(np.float32)
-    labels = predict_image(lambda x: np.concatenate([0 * x, x], 1), volume, (1, 1, 4), (4, 4))
+    network = lambda x: np.concatenate([0 * x, x], 1)
+    image = Image(volume, (1.0, 1.0, 4.0))
+    labels = predict_image(network, image, configured(3, (1.0, 1.0), (8, 8)))
     assert labels.shape == (6, 7, 5)
     np.testing.assert_array_equal(labels, (volume[0] > volume.mean()).astype(np.uint8))
 
 
-def test_channels_in_files_of_their_own_are_put_together(tmp_path, capsys):
+def test_a_label_map_comes_back_on_the_grid_of_the_image():
+    """A threshold for a network: resampled to 1 mm and back, cut to what is not 0 and pasted back."""
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in (24, 30, 18)), indexing="ij"))
+    ball = ((grid**2).sum(0) < 0.4).astype(np.float32) + 0.1
+    volume = np.zeros((1, 30, 33, 20), np.float32)
+    volume[0, 2:26, 3:, 1:19] = ball
+    config = configured(
+        3, (1.0, 1.0, 1.0), (16, 16, 16), normalization=(Normalization("ct", 0, 2, 0.5, 1.0),)
+    )
+    network = lambda x: np.concatenate([0 * x, x], 1)
+    labels = predict_image(network, Image(volume, (0.8, 1.1, 2.2)), config)
+    assert labels.shape == (30, 33, 20)
+    assert metrics.dice(labels == 1, volume[0] > 0.5) > 0.97
+
+
+def test_channels_in_files_of_their_own_are_put_together(tmp_path, capsys, no_pictures):
     data = tmp_path / "data"
     for kind in ("imagesTr", "labelsTr"):
         (data / kind).mkdir(parents=True)
@@ -275,3 +305,62 @@ def test_channels_in_files_of_their_own_are_put_together(tmp_path, capsys):
     one = data / "imagesTr" / "case0_0000.nii.gz"
     assert main(["predict", str(out), str(one), "-o", str(predicted)]) == 2
     assert "1 channels, the network expects 2" in capsys.readouterr().err
+
+
+# ---- cross-validation and plans --------------------------------------------------------------------
+
+
+def test_folds_share_the_test_cases_and_validate_every_other_case_once(tmp_path):
+    data = write_pictures(tmp_path / "data", n=10)
+    _, whole = run.load_splits(data, 2, (6, 2, 2), None)
+    seen = []
+    for k in range(5):
+        _, splits = run.load_splits(data, 2, (6, 2, 2), k)
+        names = [case.name for part in (splits.train, splits.validation, splits.test) for case in part]
+        assert sorted(names) == [f"case{i}" for i in range(10)]
+        assert [c.name for c in splits.test] == [c.name for c in whole.test]
+        seen += [case.name for case in splits.validation]
+    assert sorted(seen) == sorted(case.name for case in whole.train + whole.validation)
+
+
+def test_all_folds_in_turn_get_folders_of_their_own(tmp_path, monkeypatch):
+    data, out = write_pictures(tmp_path / "data", n=8), tmp_path / "run"
+    finish = lambda training, dataset: (training.out / train.CHECKPOINT).unlink()
+    monkeypatch.setattr(run, "_finish", finish)
+    assert main(["train", "--data", str(data), "--steps", "1", "--out", str(out), "--fold", "all"]) == 0
+    assert [Config.load(out / f"fold_{k}" / "config.json").fold for k in range(5)] == list(range(5))
+    stopped = lambda training, dataset: None  # by hand: the checkpoint is still there
+    monkeypatch.setattr(run, "_finish", stopped)
+    assert (
+        main(["train", "--data", str(data), "--steps", "1", "--out", str(tmp_path / "b"), "--fold", "all"])
+        == 0
+    )
+    assert not (tmp_path / "b" / "fold_1").exists()
+
+
+@pytest.mark.parametrize("name", ["2d", pytest.param("3d_fullres", marks=pytest.mark.slow)])
+def test_a_plan_is_obeyed(tmp_path, capsys, no_pictures, name):
+    data = write_volumes(tmp_path / "data", n=4, size=(16, 20, 17))
+    plan(data, minutes=0.1, out=tmp_path / "plan.json")
+    out = tmp_path / "run"
+    command = [
+        "train",
+        "--plan",
+        str(tmp_path / "plan.json"),
+        "--config",
+        name,
+        "--steps",
+        "1",
+        "--batch",
+        "2",
+    ]
+    assert main([*command, "--out", str(out)]) == 0
+    config = Config.load(out / "config.json")
+    assert config.configuration.name == name and config.augmentation == "nnunet" and config.deep_supervision
+    image = data / "imagesTr" / "case1.nii.gz"
+    assert main(["predict", str(out), str(image), "-o", str(tmp_path / "p")]) == 0
+    before, after = (nibabel.load(p / "case1.nii.gz") for p in (data / "imagesTr", tmp_path / "p"))
+    assert before.shape == after.shape
+    capsys.readouterr()
+    assert main([*command[:4], "4d", *command[5:]]) == 2
+    assert "3d_fullres" in capsys.readouterr().err

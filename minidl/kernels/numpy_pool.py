@@ -14,13 +14,13 @@ def over_planes(function, out, *arrays):
     """
     samples, channels = out.shape[:2]
     at_once = max(1, BLOCK * samples * channels // max(1, arrays[0].nbytes))
-    n_step, c_step = max(1, at_once // max(1, channels)), min(at_once, channels)
+    n_step, c_step = max(1, at_once // max(1, channels)), max(1, min(at_once, channels))
 
     def run(start):
         n, c = (slice(first, first + step) for first, step in zip(start, (n_step, c_step)))
         out[n, c] = function(*(a[n, c] if a.shape[1] == channels else a[n] for a in arrays))
 
-    parallel(run, [(n, c) for n in range(0, samples, n_step) for c in range(0, channels, c_step or 1)])
+    parallel(run, [(n, c) for n in range(0, samples, n_step) for c in range(0, channels, c_step)])
     return out
 
 

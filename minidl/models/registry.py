@@ -9,8 +9,8 @@ from minidl.models.encoder_decoder import EncoderDecoder
 from minidl.models.planned_unet import PlannedUNet
 from minidl.models.segnet import SegNet
 from minidl.models.unet import UNet
-from minidl.models.unet2015 import unet2015
 from minidl.models.unet3d2016 import UNet3d2016
+from minidl.models.unet2015 import unet2015
 from minidl.nn import Module
 
 

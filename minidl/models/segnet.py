@@ -7,8 +7,8 @@ maximum stood; SegNet stores that place, and unpooling puts each value back ther
     3 2 │ 7 1   ─ pool ─>   │ 4   7  where │ ─ unpool ─> . . │ 7 .   ─ convolutions fill the gaps ─>
                              `─────────────'
 
-So an edge returns to the pixel it came from at the price of two bits a window, and up-sampling has no weights.
-The U-Net, of the same year, hands over the features themselves, which costs memory and helps more.
+So an edge returns to the pixel it came from at the price of two bits a window, and up-sampling has no
+weights. The U-Net, of the same year, hands over the features themselves, which costs memory and helps more.
 
 The encoder has the 13 convolutions of VGG-16, the decoder mirrors them: each convolution 3x3, padded, with
 batch norm and ReLU; the last one of a decoder stage goes over to the channels of the next finer one; the
@@ -20,6 +20,7 @@ for both 45 and 46 give 23.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from minidl import nn
 from minidl.autograd import Tensor
@@ -43,8 +44,7 @@ class SegNet(nn.Module):
 
         def convolutions(widths: Sequence[int]) -> list[nn.Module]:
             return [
-                ConvNormAct(a, b, dims=dims, norm="batch", activation="relu")
-                for a, b in zip(widths, widths[1:])
+                ConvNormAct(a, b, dims=dims, norm="batch", activation="relu") for a, b in pairwise(widths)
             ]
 
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()

@@ -5,18 +5,29 @@ training.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from minidl.data.augment import AUGMENTATIONS
 from minidl.files import atomic_write
-from minidl.models import UNet
+from minidl.models import PlannedUNet
+from minidl.segment.plan import Configuration, Normalization
+from minidl.segment.plan.cost import memory_proxy, multiply_adds
+from minidl.segment.plan.schema import parse, to_text
+from minidl.segment.plan.topology import MIN_EDGE, Topology, nnunet_topology
+from minidl.segment.schedule import LEARNING_RATES
 
+FOLDS = 5
+
+# The rule for a run without a plan: small networks and patches, which learn much in minutes on a few cores.
 LARGEST_PATCH = {2: (128, 128), 3: (64, 64, 64)}
-SMALLEST_EDGE = 4  # of the bottleneck: halving stops before an axis gets shorter
 LARGEST_DEPTH = 4
-LARGEST_FEATURES = 256
+BASE_FEATURES, LARGEST_FEATURES = {2: 16, 3: 8}, 256
+BATCH = {2: 8, 3: 2}
 
 
 @dataclass(frozen=True)
@@ -24,73 +35,112 @@ class Config:
     """What was trained on what, and how. `minutes` or `steps` is the budget; the other one is None."""
 
     data: str | None  # the folder, None for the generated phantom
-    dims: int
     classes: tuple[str, ...]
     channels: tuple[str, ...]
-    patch: tuple[int, ...]
-    features: tuple[int, ...]
-    batch: int
+    configuration: Configuration  # of the network and of the images that it sees
+    slice_axis: int | None  # across which a flat network cuts volumes
+    deep_supervision: bool
+    augmentation: str
+    optimizer: str
+    learning_rate: float
     minutes: float | None
     steps: int | None
-    learning_rate: float
-    mirror: bool
     seed: int
-    split: tuple[int, int, int]
+    ratio: tuple[int, ...]  # of training, validation and test cases
+    fold: int | None  # of cross-validation
 
-    def network(self) -> UNet:
+    def __post_init__(self) -> None:
+        for name, value, known in (("augmentation", self.augmentation, AUGMENTATIONS),
+                                   ("optimizer", self.optimizer, LEARNING_RATES)):  # fmt: skip
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        if not (2 <= len(self.classes) <= 256 and 1 <= len(self.channels) <= 256):
+            raise ValueError("needs 2 to 256 classes and 1 to 256 channels")
+        if len(self.configuration.normalization) != len(self.channels):
+            raise ValueError("needs a normalization for each channel")
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError("needs either minutes or steps")
+        if self.fold is not None and not 0 <= self.fold < FOLDS:
+            raise ValueError(f"fold must be from 0 to {FOLDS - 1}, got {self.fold}")
+
+    @property
+    def dims(self) -> int:
+        return self.configuration.dims
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        return self.configuration.patch
+
+    @property
+    def budget(self) -> str:
+        """In words."""
+        return f"{self.steps} steps" if self.steps is not None else f"{self.minutes:g} minutes"
+
+    def network(self) -> PlannedUNet:
         """A new network, initialised by the engine's random numbers."""
-        return UNet(len(self.channels), len(self.classes), self.features, dims=self.dims)
+        return self.configuration.network(len(self.channels), len(self.classes), self.deep_supervision)
+
+    def least_bytes(self) -> int:
+        """Less than the weights of the network take: those of the second convolution of each encoder stage.
+
+        A file that holds fewer cannot belong to this configuration, and the network need not be built to see
+        it.
+        """
+        c = self.configuration
+        return 4 * sum(width * width * math.prod(kernel) for width, kernel in zip(c.features, c.kernels))
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
         with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n")
+            temporary.write_text(to_text(asdict(self)) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Config:
         """Read what `save` wrote; ValueError that names the file where it holds anything else."""
         try:
-            values = json.loads(path.read_text())
-            if not isinstance(values, dict) or set(values) != {f.name for f in fields(cls)}:
-                raise ValueError("the keys are not those of a configuration")
-            converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            config = cls(**converted)
-            config._check()
-        except (OSError, ValueError, TypeError) as error:
+            return parse(cls, json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a readable configuration: {error}") from error
-        return config
-
-    def _check(self) -> None:
-        def whole(values: Sequence[Any], largest: int) -> bool:
-            return all(isinstance(v, int) and 0 < v <= largest for v in values)
-
-        names = (*self.classes, *self.channels)
-        if self.dims not in (2, 3) or len(self.patch) != self.dims or not whole(self.patch, 4096):
-            raise ValueError(f"dims {self.dims!r} and patch {self.patch!r} do not fit together")
-        if not self.features or not whole(self.features, 4096) or len(self.features) > 12:
-            raise ValueError(f"features {self.features!r} are not the channels of at most 12 stages")
-        if not (2 <= len(self.classes) <= 256 and 1 <= len(self.channels) <= 256):
-            raise ValueError("needs 2 to 256 classes and 1 to 256 channels")
-        if not all(isinstance(name, str) for name in names):
-            raise ValueError("classes and channels must be names")
 
 
-def choose_patch(shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], int]:
-    """The training patch for images of these shapes, and how often it can be halved.
+def quick_configuration(
+    shapes: Sequence[tuple[int, ...]],
+    spacings: Sequence[tuple[float, ...]],
+    channels: int,
+    classes: int,
+    batch: int | None = None,
+) -> Configuration:
+    """The configuration for images of these shapes (voxels) and spacings (mm) where no plan was made.
 
-    The patch is the median shape, at most `LARGEST_PATCH`. It is halved while the longest axis stays at least
-    `SMALLEST_EDGE` long, and rounded up so that every halving is even.
+    The patch is the median shape, at most `LARGEST_PATCH`; it is halved by nnU-Net's rule, at most
+    `LARGEST_DEPTH` times. Every channel is normalised to mean 0 and standard deviation 1.
     """
     dims = len(shapes[0])
-    median = [sorted(axis)[len(shapes) // 2] for axis in zip(*shapes)]
-    size = [min(n, largest) for n, largest in zip(median, LARGEST_PATCH[dims])]
-    depth = 0
-    while min(size) / 2 ** (depth + 1) >= SMALLEST_EDGE and depth < LARGEST_DEPTH:
-        depth += 1
-    unit = 2**depth
-    return tuple(-(-n // unit) * unit for n in size), depth
-
-
-def choose_features(base: int, depth: int) -> tuple[int, ...]:
-    """The number of channels per stage: doubled with every halving of the resolution, up to a limit."""
-    return tuple(min(base * 2**level, LARGEST_FEATURES) for level in range(depth + 1))
+    spacing = tuple(float(s) for s in np.median(spacings, axis=0))
+    median = tuple(int(n) for n in np.median(shapes, axis=0))
+    size = [max(1, min(n, largest)) for n, largest in zip(median, LARGEST_PATCH[dims])]
+    if len(nnunet_topology(spacing, size).strides) == 1:  # a U-Net halves at least once
+        size = [max(n, 3 * MIN_EDGE) for n in size]
+    full = nnunet_topology(spacing, size)
+    stages = min(len(full.strides), LARGEST_DEPTH + 1)
+    kernels, strides = full.kernels[:stages], full.strides[:stages]
+    unit = [math.prod(axis) for axis in zip(*strides)]
+    topology = Topology(tuple(-(-n // u) * u for n, u in zip(size, unit)), kernels, strides)
+    features = tuple(min(BASE_FEATURES[dims] * 2**level, LARGEST_FEATURES) for level in range(stages))
+    batch = batch or BATCH[dims]
+    return Configuration(
+        name=f"quick_{dims}d",
+        dims=dims,
+        spacing=spacing,
+        median_shape=median,
+        patch=topology.patch,
+        batch=batch,
+        features=features,
+        kernels=kernels,
+        strides=strides,
+        normalization=(Normalization("zscore"),) * channels,
+        batch_dice=True,
+        previous=None,
+        memory=4 * batch * memory_proxy(topology, features, channels, classes),
+        multiply_adds=batch * multiply_adds(topology, features, channels, classes),
+    )

@@ -91,12 +91,12 @@ def write_report(path: str | os.PathLike[str], title: str, facts: Mapping[str, A
         "## Dice",
         f"{len(scores.cases)} test cases; each class counts those that contain it. "
         "p10: one case in ten is worse.",
-        format_table(_dice_rows(scores)),
+        format_table(dice_rows(scores)),
         "## Other measures of the network",
         "iou and sensitivity: mean over the same cases. precision, and hd95 and asd in mm: mean "
         "over those in which some of the class was predicted. missed: none of it was, though it "
         "is there. false positive: some of it was, in a case without it.",
-        format_table(_detail_rows(scores)),
+        format_table(detail_rows(scores)),
         "## Worst cases",
         format_table(_worst_rows(scores)) or "No test case contains any class.",
         *(["## Figures", *figures] if figures else []),
@@ -135,7 +135,8 @@ def verdict(scores: Scores, c: int) -> str:
     return f"{name}: {beat} {rival}: {gain:+.3f} ± {margin:.3f} ({wins})."
 
 
-def _dice_rows(scores: Scores) -> list[Row]:
+def dice_rows(scores: Scores) -> list[Row]:
+    """Dice of the network and the baselines per class, over the cases that contain it."""
     present = scores.table("true_voxels") > 0
     methods = {"network": scores.table("dice"), **scores.baselines}
     rows = []
@@ -155,7 +156,8 @@ def _dice_rows(scores: Scores) -> list[Row]:
     return rows
 
 
-def _detail_rows(scores: Scores) -> list[Row]:
+def detail_rows(scores: Scores) -> list[Row]:
+    """The other measures of the network per class, over the cases where they are defined."""
     present = scores.table("true_voxels") > 0
     predicted = scores.table("predicted_voxels") > 0
     found = present & predicted

@@ -1,109 +1,77 @@
-"""From whole cases to training batches: normalise, crop patches (a third of them around foreground),
-mirror.
-"""
+"""From whole cases to training batches: patches, a third of them around foreground, augmented."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from minidl.data import Case, Image
+from minidl.data import Case, DataError
+from minidl.data.augment import Augmentation
 
 FOREGROUND_SHARE = 1 / 3  # of the patches of a batch that are centred on a foreground voxel (nnU-Net)
 REMEMBERED = 10_000  # foreground voxels per case and class among which a centre is drawn
 
 
-def normalize(array: np.ndarray) -> np.ndarray:
-    """Each channel of (C, *spatial) with mean 0 and standard deviation 1."""
-    axes = tuple(range(1, array.ndim))
-    mean, std = array.mean(axes, keepdims=True), array.std(axes, keepdims=True)
-    return ((array - mean) / np.maximum(std, 1e-8)).astype(np.float32)
-
-
-def normalized(case: Case) -> Case:
-    """The case with its image normalised."""
-    return replace(case, image=replace(case.image, array=normalize(case.image.array)))
-
-
-def slice_axis(spacing: Sequence[float]) -> int:
-    """The axis across which volumes are cut into slices: that of the thickest voxels, the last of equals."""
-    return max(range(len(spacing)), key=lambda axis: (spacing[axis], axis))
-
-
-def slices(case: Case) -> list[Case]:
-    """A volume as its 2-D slices."""
-    axis = slice_axis(case.image.spacing)
-    spacing = tuple(s for i, s in enumerate(case.image.spacing) if i != axis)
-    images = np.moveaxis(case.image.array, axis + 1, 0)
-    labels = np.moveaxis(case.label.array, axis, 0)
-    return [
-        Case(f"{case.name}, slice {k}", Image(image, spacing), Image(label, spacing))
-        for k, (image, label) in enumerate(zip(images, labels))
-    ]
-
-
 class Sampler:
-    """Draws batches of patches: images (N, C, *patch) float32, labels (N, *patch) int64.
+    """Batches of patches by their number: images (N, C, *patch) float32, labels (N, *patch) int64.
 
-    Every batch depends on the seed and on how many were drawn before, on nothing else.
+    Every sample has a random generator of its own, started from (seed, step, place in the batch): it is the
+    same whichever thread makes it, whatever was made before, and after a resumed start.
     """
 
-    def __init__(self, cases: Sequence[Case], patch: tuple[int, ...], batch: int, mirror: bool, seed: int):
-        self.cases, self.patch, self.batch, self.mirror = cases, patch, batch, mirror
-        self.rng = np.random.default_rng(seed)
-        self.foreground = [self._foreground(case.label.array) for case in cases]
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        patch: tuple[int, ...],
+        batch: int,
+        augmentation: Augmentation,
+        seed: int,
+    ):
+        self.cases, self.patch, self.size = cases, patch, batch
+        self.augmentation, self.seed = augmentation, seed
+        self.foreground = [self._foreground(i, case.label.array) for i, case in enumerate(cases)]
         self.with_foreground = [i for i, found in enumerate(self.foreground) if found]
+        self.forced = max(1, round(batch * FOREGROUND_SHARE)) if self.with_foreground else 0
 
-    def _foreground(self, label: np.ndarray) -> list[np.ndarray]:
+    def _foreground(self, i: int, label: np.ndarray) -> list[np.ndarray]:
         """Per foreground class that is there: some of its voxels, (n, dims)."""
+        rng = np.random.default_rng((self.seed, 0, i))  # steps count from 1
         found = []
         for c in np.unique(label[label > 0]):
-            voxels = np.argwhere(label == c)
+            voxels = np.flatnonzero(label == c)
             if len(voxels) > REMEMBERED:
-                voxels = voxels[self.rng.choice(len(voxels), REMEMBERED, replace=False)]
-            found.append(voxels)
+                voxels = rng.choice(voxels, REMEMBERED, replace=False)
+            found.append(np.stack(np.unravel_index(voxels, label.shape), axis=1).astype(np.int32))
         return found
 
-    def draw(self) -> tuple[np.ndarray, np.ndarray]:
-        """The next batch."""
-        forced = max(1, round(self.batch * FOREGROUND_SHARE)) if self.with_foreground else 0
-        pairs = [self._patch(k >= self.batch - forced) for k in range(self.batch)]
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of a step, which counts from 1; its last third is centred on foreground."""
+        pairs = [self._sample(step, k, k >= self.size - self.forced) for k in range(self.size)]
         images, labels = zip(*pairs)
-        return np.stack(images), np.stack(labels)
+        return np.stack(images), np.stack(labels).astype(np.int64)
 
-    def _patch(self, around_foreground: bool) -> tuple[np.ndarray, np.ndarray]:
-        rng = self.rng
+    def _sample(self, step: int, k: int, around_foreground: bool) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng((self.seed, step, k))
         i = int(rng.choice(self.with_foreground) if around_foreground else rng.integers(len(self.cases)))
-        image, label = self.cases[i].image.array, self.cases[i].label.array
-        centre = None
+        case, centre = self.cases[i], None
         if around_foreground:
             voxels = self.foreground[i][rng.integers(len(self.foreground[i]))]
             centre = voxels[rng.integers(len(voxels))]
+        try:
+            starts = self._starts(case.label.array.shape, centre, rng)
+            return self.augmentation.patch(case.image.array, case.label.array, starts, self.patch, rng)
+        except Exception as error:  # raised in another thread: say which case it was
+            raise DataError(f"{case.name}: no patch could be made of it in step {step}: {error!r}") from error
+
+    def _starts(self, shape: Sequence[int], centre: np.ndarray | None, rng: np.random.Generator) -> list[int]:
+        """Where the patch begins: around the centre or anywhere, inside the image where it fits."""
         starts = []
-        for axis, (n, p) in enumerate(zip(label.shape, self.patch)):
+        for axis, (n, p) in enumerate(zip(shape, self.patch)):
             if n <= p:
                 starts.append(-((p - n) // 2))
             elif centre is None:
                 starts.append(int(rng.integers(n - p + 1)))
             else:
                 starts.append(int(np.clip(centre[axis] - p // 2, 0, n - p)))
-        image, label = crop(image, starts, self.patch), crop(label, starts, self.patch)
-        if self.mirror:
-            flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in self.patch)
-            image, label = image[(slice(None), *flips)], label[flips]
-        return image, label.astype(np.int64)
-
-
-def crop(array: np.ndarray, starts: Sequence[int], size: Sequence[int]) -> np.ndarray:
-    """The box of that size at `starts` of the last axes; what lies outside the array is 0."""
-    lead = array.ndim - len(size)
-    inside: Any = [slice(max(a, 0), min(a + p, n)) for a, p, n in zip(starts, size, array.shape[lead:])]
-    if all(part.stop - part.start == p for part, p in zip(inside, size)):
-        return array[(..., *inside)]
-    box = np.zeros((*array.shape[:lead], *size), array.dtype)
-    place: Any = [slice(part.start - a, part.stop - a) for part, a in zip(inside, starts)]
-    box[(..., *place)] = array[(..., *inside)]
-    return box
+        return starts

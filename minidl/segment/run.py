@@ -1,0 +1,286 @@
+"""Runs: choose what a person left open, begin in a folder of its own, go on after a stop, load the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import minidl
+from minidl.data import Dataset, open_dataset
+from minidl.data.geometry import slice_axis
+from minidl.files import remove_unfinished
+from minidl.models import PlannedUNet
+from minidl.segment import checkpoint
+from minidl.segment.config import FOLDS, Config, quick_configuration
+from minidl.segment.lock import NAME as LOCK
+from minidl.segment.lock import only_run
+from minidl.segment.plan import Configuration, Plan
+from minidl.segment.results import write_results
+from minidl.segment.schedule import LEARNING_RATES
+from minidl.segment.splits import Splits, load_phantoms, split_cases, with_fold
+from minidl.segment.train import CHECKPOINT, Training
+
+RATIO = (10, 1, 2)
+MINUTES = 2.0
+WORKERS = 1  # threads that make batches: on two cores one is enough to keep the network busy
+
+
+def train(
+    data: Path | None = None,
+    plan: Path | None = None,
+    config: str | None = None,
+    dims: int | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    out: Path | None = None,
+    split: Sequence[int] = RATIO,
+    fold: int | str | None = None,
+    batch: int | None = None,
+    augmentation: str | None = None,
+    optimizer: str = "adam",
+    learning_rate: float | None = None,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    workers: int = WORKERS,
+) -> Path:
+    """Train on a folder (None: generated phantoms), by a plan or without; returns the folder with the
+    results.
+
+    `fold` k of five: the cases that are not for testing are dealt anew and the k-th fifth validates; "all"
+    trains the five one after another, in folders fold_0 to fold_4.
+    """
+    options = dict(locals())
+    planned = None if plan is None else Plan.load(plan)
+    data = data or (Path(planned.dataset) if planned else None)
+    chosen = None if planned is None else _planned(planned, config, batch)
+    if config is not None and planned is None:
+        raise ValueError("train: --config names a configuration of a plan; give --plan too")
+    if data is not None:
+        dims = _dims(open_dataset(data), chosen.dims if chosen else dims)
+    dims = dims or 2
+    name = f"{data.resolve().name if data else 'phantom'}-{chosen.name if chosen else f'{dims}d'}"
+    out = claim_folder(out, name)
+    if fold == "all":
+        for k in range(FOLDS):
+            folder = train(**{**options, "fold": k, "out": out / f"fold_{k}"})
+            if (folder / CHECKPOINT).exists():
+                break  # stopped by hand
+        return out
+    with only_run(out):
+        dataset, splits = load_splits(data, dims, split, None if fold is None else int(fold))
+        print(dataset.describe())
+        whole = splits.train[0].image
+        flat = len(whole.spacing) > dims
+        across = planned.slice_axis if planned else slice_axis(whole.spacing)
+        channels, names = tuple(dataset.channels), _class_names(dataset.classes, classes)
+        if planned:
+            _check_plan(planned, dataset, plan)
+        configuration = chosen or _quick(splits, across if flat else None, len(channels), len(names), batch)
+        made = Config(
+            data=None if data is None else str(data),
+            classes=names,
+            channels=channels,
+            configuration=configuration,
+            slice_axis=across if flat else None,
+            deep_supervision=chosen is not None,
+            augmentation=augmentation or (planned.augmentation if planned else _augmentation(whole)),
+            optimizer=optimizer,
+            learning_rate=learning_rate or LEARNING_RATES[optimizer],
+            minutes=None if steps else minutes or (planned and planned.minutes) or MINUTES,
+            steps=steps,
+            seed=seed,
+            ratio=tuple(split),
+            fold=None if fold is None else int(fold),
+        )
+        training = Training(made, splits, out, workers)
+        training.save_checkpoint()  # from here on there is something to go on with
+        made.save(out / "config.json")
+        _finish(training, dataset)
+    return out
+
+
+def resume(run: Path, workers: int = WORKERS) -> Path:
+    """Go on with a run that was killed or interrupted; its result is that of a run that was not.
+
+    For budgets of steps to the last bit; a budget of minutes counts the minutes before and after.
+    """
+    if not (run / CHECKPOINT).is_file():
+        finished = (run / "report.md").is_file()
+        raise ValueError(
+            f"resume: {run} is finished" if finished
+            else f"resume: {run} holds no {CHECKPOINT}: there is nothing to go on with; start a new run"
+        )  # fmt: skip
+    with only_run(run):
+        remove_unfinished(run)
+        progress, tensors = checkpoint.load(run / CHECKPOINT)
+        config, path = progress.config, run / "config.json"
+        if path.exists() and Config.load(path) != config:
+            raise ValueError(
+                f"resume: {path} is not the configuration with which the run began; "
+                "put it back or start a new run"
+            )
+        check_size(config, run / CHECKPOINT)
+        config.save(path)
+        dataset, splits = load_splits(
+            None if config.data is None else Path(config.data), config.dims, config.ratio, config.fold
+        )
+        training = Training(config, splits, run, workers)
+        training.resume(progress, tensors)
+        print(f"Going on at step {progress.step} after {progress.minutes:.1f} minutes.")
+        _finish(training, dataset)
+    return run
+
+
+def _finish(training: Training, dataset: Dataset) -> None:
+    """Train, evaluate, and remove the checkpoint once there is nothing left to go on with."""
+    config, out = training.config, training.out
+    facts = _facts(config, training.model, training.splits, dataset.describe())
+    print(_headline(config, training.model, training.splits))
+    training.run()
+    if training.stopped_at is not None:
+        facts["stopped by hand"] = f"at step {training.stopped_at}"
+    write_results(out, config, training.network, training.splits, facts)
+    if training.stopped_at is None:
+        (out / CHECKPOINT).unlink(missing_ok=True)
+    print((out / "report.md").read_text(encoding="utf-8"))
+    print(f"Results: {out}")
+
+
+def load_run(run: Path) -> tuple[Config, PlannedUNet]:
+    """The configuration and the trained network of a run folder."""
+    config, weights = Config.load(run / "config.json"), run / "weights.safetensors"
+    if not weights.is_file() and (run / CHECKPOINT).is_file():
+        raise ValueError(f"{run} is not finished; `minidl train --resume {run}` goes on with it")
+    tensors = minidl.load(weights)
+    check_size(config, weights)
+    model = config.network()
+    model.load_state_dict(tensors)
+    model.eval()
+    return config, model
+
+
+def check_size(config: Config, weights: Path) -> None:
+    """Refuse a configuration whose network is larger than the file of its weights, before it is built."""
+    size = weights.stat().st_size
+    if config.least_bytes() > size:
+        raise ValueError(
+            f"{weights} has {size} bytes, too few for a network with features {config.configuration.features}"
+        )
+
+
+def load_splits(
+    data: Path | None, dims: int, ratio: Sequence[int], fold: int | None
+) -> tuple[Dataset, Splits]:
+    """The dataset and its cases by what they are for; None gives generated phantoms."""
+    if data is None:
+        dataset, splits = load_phantoms(dims)
+    else:
+        dataset = open_dataset(data)
+        splits = split_cases(dataset.check(), ratio)
+    return dataset, splits if fold is None else with_fold(splits, fold, FOLDS)
+
+
+def claim_folder(out: Path | None, name: str) -> Path:
+    """A new folder for a run: the given one, or the first free runs/NAME, runs/NAME-2, ..."""
+    if out is not None:
+        if out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
+            raise ValueError(
+                f"train: {out} exists and is not empty; choose another --out or remove it"
+                + (f", or go on with it: --resume {out}" if (out / CHECKPOINT).is_file() else "")
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        return out
+    number = 1
+    while True:
+        candidate = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            candidate.mkdir(parents=True)  # fails if it exists: two runs never share a folder
+            return candidate
+        except FileExistsError:
+            number += 1
+
+
+# ---- what a person left open ---------------------------------------------------------------------
+
+
+def _dims(dataset: Dataset, dims: int | None) -> int:
+    if dims is not None and dims > dataset.dims:
+        raise ValueError(
+            f"train: the images of {dataset.folder} are {dataset.dims}-D, a {dims}-D network needs volumes"
+        )
+    return dims or dataset.dims
+
+
+def _planned(plan: Plan, name: str | None, batch: int | None) -> Configuration:
+    """The configuration of a plan by its name, or the one that it recommends."""
+    if name is not None and name not in plan.configurations:
+        raise ValueError(
+            f"train: the plan has no configuration {name!r}, it has {', '.join(plan.configurations)}"
+        )
+    configuration = plan.configurations[name or plan.recommended]
+    if configuration.previous is not None:
+        raise ValueError(
+            f"train: {configuration.name} needs the segmentations of {configuration.previous} as an input, "
+            "which train does not make; train another configuration"
+        )
+    return replace(configuration, batch=batch or configuration.batch)
+
+
+def _check_plan(plan: Plan, dataset: Dataset, path: Path | None) -> None:
+    found = (len(dataset.channels), len(dataset.classes))
+    if found != (len(plan.channels), len(plan.classes)):
+        raise ValueError(
+            f"train: {path} was made for {len(plan.channels)} channels and {len(plan.classes)} classes, "
+            f"the images have {found[0]} and {found[1]}"
+        )
+
+
+def _quick(
+    splits: Splits, across: int | None, channels: int, classes: int, batch: int | None
+) -> Configuration:
+    """The configuration without a plan, from the shapes of the images or of their slices."""
+    images = [case.image for case in splits.train + splits.validation]
+    axes = [axis for axis in range(len(images[0].spacing)) if axis != across]
+    shapes = [tuple(image.spatial[axis] for axis in axes) for image in images]
+    spacings = [tuple(image.spacing[axis] for axis in axes) for image in images]
+    return quick_configuration(shapes, spacings, channels, classes, batch)
+
+
+def _augmentation(image: Any) -> str:
+    """Without a plan: pictures, which have no canonical orientation, are mirrored; volumes stay as they are."""
+    return "mirror" if image.affine is None else "none"
+
+
+def _class_names(found: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the label values: those of the dataset, or a person's."""
+    if given is not None and len(given) != len(found):
+        raise ValueError(f"train: --classes names {len(given)} classes, the labels hold {len(found)}")
+    return tuple(given or found)
+
+
+# ---- words ---------------------------------------------------------------------------------------
+
+
+def _headline(config: Config, model: PlannedUNet, splits: Splits) -> str:
+    size = "x".join(map(str, config.patch))
+    parameters = sum(p.numel() for p in model.parameters())
+    return (
+        f"Training a {config.dims}-D U-Net ({parameters:,} parameters) to find "
+        f"{', '.join(config.classes[1:])}: {splits}; patches of {size}, "
+        f"batches of {config.configuration.batch}, {config.budget}."
+    )
+
+
+def _facts(config: Config, model: PlannedUNet, splits: Splits, description: str) -> dict[str, Any]:
+    size, c = "x".join(map(str, config.patch)), config.configuration
+    fold = "" if config.fold is None else f", fold {config.fold} of {FOLDS}"
+    return {
+        "data": description,
+        "split": f"{splits}{fold}",
+        "network": f"{config.dims}-D U-Net, features {', '.join(map(str, c.features))}, "
+        f"{sum(p.numel() for p in model.parameters()):,} parameters",
+        "training": f"{size} patches, batch {c.batch}, {config.optimizer} {config.learning_rate:g}, "
+        f"augmentation {config.augmentation}, seed {config.seed}, {config.budget}",
+    }
