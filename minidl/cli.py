@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--minutes", type=_minutes, metavar="N",
                       help="of a training on this computer, or 'unlimited' (default: 30)")  # fmt: skip
     plan.add_argument("--rule", choices=("nnunet", "lecture"),
-                      help="when to stop halving: nnU-Net's rule, or the lecture's (default: nnunet)")  # fmt: skip
+                      help="how often to halve: as nnU-Net, or as the lecture (default: nnunet)")  # fmt: skip
     plan.add_argument("--out", type=Path, metavar="PLAN.JSON", help="where it goes (default: plan.json)")
 
     train = commands.add_parser(

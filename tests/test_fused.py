@@ -12,6 +12,7 @@ from minidl.autograd import Op
 from minidl.kernels import Numpy, reference
 from minidl.kernels.threads import get_num_threads, set_num_threads
 from minidl.nn import functional as F
+from minidl.ops import linear
 from minidl.ops.fused import norm_leaky_relu, softmax_sums
 from minidl.testing import gradcheck
 
@@ -160,6 +161,39 @@ def test_no_voxels_and_no_samples():
         assert not Numpy.softmax_sums(x, label, ignore_index=None).any()
         g = np.ones((4, *shape[:2]), np.float32)
         assert Numpy.softmax_sums_backward(g, x, label, ignore_index=None).shape == shape
+
+
+@pytest.mark.parametrize("shape", [(3, 70, 40, 41), (150, 3, 30, 32), (1, 1, 400, 500), (2, 0, 3, 4)])
+@pytest.mark.parametrize("kernels", [Numpy, reference])
+def test_planes_are_worked_on_one_by_one(kernels, shape):
+    """In blocks of a sample's planes, of several samples, of one; an array of one channel serves all."""
+    rng = np.random.default_rng(0)
+    x, shared = rng.random(shape)[..., ::-1], rng.random((shape[0], 1, shape[2]))
+    y = kernels.over_planes(lambda a, b: a.sum(-1) * b, np.empty(shape[:3]), x, shared)
+    np.testing.assert_array_equal(y, x.sum(-1) * shared)
+
+
+@pytest.mark.parametrize("dim", range(4))
+def test_taking_along_an_axis_reads_what_numpy_does(dim):
+    rng = np.random.default_rng(0)
+    x = rng.random((20, 30, 12, 40)).swapaxes(1, 2)
+    shape = [7 if axis == dim else n for axis, n in enumerate(x.shape)]
+    index = rng.integers(-x.shape[dim], x.shape[dim], shape)
+    y = linear.take_along(minidl.Tensor(x), index=index, dim=dim)
+    np.testing.assert_array_equal(y.array, np.take_along_axis(x, index, dim))
+    if dim == 2:
+        y = linear.take_along(minidl.Tensor(x), index=index[:, :1, :, :1].repeat(40, 3), dim=2)
+        np.testing.assert_array_equal(y.array, np.take_along_axis(x, index[:, :1, :, :1], 2))
+
+
+@pytest.mark.parametrize("kernels", [Numpy, reference])
+def test_the_last_of_several_values_for_one_place_stays(kernels):
+    places = np.random.default_rng(0).integers(0, 50_000, 100_000)
+    y, expected = np.full(60_000, -1.0), np.full(60_000, -1.0)
+    kernels.overwrite(y, places, np.arange(100_000.0))
+    for place, value in zip(places.tolist(), range(100_000)):
+        expected[place] = value
+    np.testing.assert_array_equal(y, expected)
 
 
 def test_norms_with_negative_slope_equal_norm_then_leaky_relu():

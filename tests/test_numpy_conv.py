@@ -1,6 +1,7 @@
 """The CPU convolution trio against a tap loop that could not be simpler, in float64, over many geometries."""
 
 import threading
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from minidl.kernels import threads
 from minidl.kernels.numpy_conv import conv, conv_input, conv_weight
+from minidl.kernels.numpy_conv_plan import WORKSPACE
 
 rng = np.random.default_rng(0)
 
@@ -95,6 +97,10 @@ EDGES = {
     "stride > kernel": case((10, 11), (2, 1), stride=(3, 5)),
     "kernel = stride": case((6, 8), (2, 2), stride=2, c=40),
     "kernel = stride, remainder": case((7, 9, 5), (2, 2, 2), stride=2),
+    "kernel = stride, several blocks": case((64, 66), (2, 2), stride=2, n=2, c=12, o=70),
+    "kernel = stride, groups": case((8, 9, 12), (2, 3, 4), stride=(2, 3, 4), n=3, c=2, o=5, groups=3),
+    "kernel = stride, padding": case((8, 9), (2, 3), stride=(2, 3), padding=(1, 2)),
+    "kernel < stride on one axis": case((12, 12), (2, 3), stride=(3, 3)),
     "dilation shares a factor with stride": case((17, 15), (3, 3), stride=(4, 2), dilation=(2, 4)),
     "1x1": case((6, 5), (1, 1), c=5, o=4),
     "1x1 stride 2": case((6, 5), (1, 1), stride=2),
@@ -102,6 +108,11 @@ EDGES = {
     "one row of taps": case((6, 5), (3, 1), c=40),
     "one column of taps": case((6, 5), (1, 3), c=40, padding=(0, 1)),
     "depthwise": case((6, 5), (3, 3), c=1, o=1, groups=7, padding=1),
+    "depthwise, several blocks": case((70, 66), (3, 3), n=1, c=1, o=1, groups=20, padding=1),
+    "depthwise, several blocks, stride": case((71, 66), (3, 3), n=1, c=1, o=1, groups=40, padding=1, stride=2),
+    "depthwise, 3-D, several blocks": case((5, 20, 21), (3, 3, 3), n=1, c=1, o=1, groups=12, padding=1),
+    "groups, several blocks": case((50, 41), (3, 3), n=2, c=4, o=5, groups=12, padding=1),
+    "groups, narrow image": case((100, 3), (3, 3), n=1, c=2, o=2, groups=9, padding=1),
     "depthwise, 2 out": case((6, 5, 4), (3, 3, 3), c=1, o=2, groups=3, padding=1, stride=2),
     "many blocks": case((130, 140), (3, 3), n=3, c=16, o=8, padding=1),
     "many blocks, stride": case((131, 140), (3, 3), n=2, c=16, o=8, padding=1, stride=2),
@@ -186,7 +197,10 @@ def restore_threads():
     threads.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", ["many blocks", "many blocks, 3-D", "large weights"])
+@pytest.mark.parametrize("name", [
+    "many blocks", "many blocks, 3-D", "large weights", "kernel = stride, several blocks",
+    "depthwise, several blocks", "depthwise, several blocks, stride", "groups, several blocks",
+])  # fmt: skip
 def test_threads(name, restore_threads):
     arrays, geo = EDGES[name]
     arrays = [a.astype(np.float32) for a in arrays]
@@ -200,6 +214,34 @@ def test_threads(name, restore_threads):
     for n in (2, 3):
         for a, b in zip(results[1], results[n]):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4 * np.abs(a).max())
+
+
+@pytest.mark.parametrize("groups", [1, 32])
+def test_workspace_is_bounded(groups, restore_threads):
+    """What is allocated beside the result: a block's workspace for each thread, however large the image."""
+    arrays, geo = case((32, 32, 32), (3, 3, 3), n=2, c=32 // groups, o=32 // groups, groups=groups, padding=1)
+    x, w, y = (a.astype(np.float32) for a in arrays)
+    peaks = []
+
+    def measure():
+        for run in (
+            lambda: conv(x, w, **geo),
+            lambda: conv_input(y, w, size=x.shape[2:], **geo),
+            lambda: conv_weight(x, y, size=w.shape[2:], **geo),
+        ):
+            threads.set_num_threads(2)  # a new helper, without a workspace
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            result = run()
+            peaks.append(tracemalloc.get_traced_memory()[1] - before - result.nbytes)
+
+    tracemalloc.start()
+    caller = threading.Thread(target=measure)  # a new thread, without one either
+    caller.start()
+    caller.join()
+    tracemalloc.stop()
+    assert len(peaks) == 3 and max(peaks) < 2 * 1.5 * WORKSPACE + 4 * w.nbytes
+    assert max(peaks) < 27 * x.nbytes / 50  # im2col
 
 
 def test_callers_in_two_threads():

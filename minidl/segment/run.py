@@ -249,7 +249,7 @@ def _quick(
 
 
 def _augmentation(image: Any) -> str:
-    """Without a plan: pictures, which have no canonical orientation, are mirrored; volumes stay as they are."""
+    """Without a plan: pictures, which have no canonical orientation, are mirrored; volumes are not."""
     return "mirror" if image.affine is None else "none"
 
 
