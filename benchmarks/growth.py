@@ -1,26 +1,24 @@
 """How cost grows: time and workspace of a convolution (with both gradients) and of a training step.
 
 One quantity at a time is doubled. The slope is that of log time over log quantity, by least squares: 1 means
-linear, 2 quadratic (channels in and out grow together), −1 that twice the threads take half the time. The
-workspace is what a convolution allocates beside its inputs and its result, at most: it is bounded by the blocks
-of the threads, where im2col would copy the image kᴺ times.
+linear, 2 quadratic (channels in and out grow together), −1 that twice the threads take half the time; an image
+is measured by its pixels or voxels. The workspace is what a convolution allocates at most beside its inputs and
+its result: it is bounded by the blocks of the threads, where im2col would copy the image kᴺ times.
 """
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.side_by_side import columns, header, row
+from benchmarks.side_by_side import columns, header, minima, row
 from benchmarks.unet import NETS, our_step
 from minidl.kernels import numpy_conv
-from minidl.kernels.threads import set_num_threads, usable_cpus
+from minidl.kernels.threads import get_num_threads, set_num_threads, usable_cpus
 
 
 @dataclass(frozen=True)
@@ -116,27 +114,27 @@ def sweeps(threads: int) -> list[tuple[str, str, Sequence[Convolution | Step]]]:
     return found
 
 
-def fastest(case: Convolution | Step, rounds: int) -> float:
-    """Seconds of the fastest of some runs; a run goes before to warm up."""
-    set_num_threads(case.threads)
-    run, best = case.step(), math.inf
-    run()
-    for _ in range(rounds):
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-    return best
+def on_its_threads(case: Convolution | Step) -> Callable[[], None]:
+    """The step of a case, for `minima`, which runs all cases in turn."""
+    step = case.step()
+
+    def run() -> None:
+        if get_num_threads() != case.threads:
+            set_num_threads(case.threads)
+        step()
+
+    return run
 
 
 def main(threads: int, rounds: int) -> None:
     """Print a row per quantity: its values, times, slope, workspace."""
     header(threads)
-    widths = (18, 8, 20, 29, 6, 20, 22)
+    widths = (18, 8, 20, 29, 5, 20, 25)
     columns(("what", "grows", "over", "ms", "slope", "workspace MB", "im2col MB"), widths)
     list_of = lambda numbers, form: ", ".join(format(n, form) for n in numbers)
     for name, quantity, cases in sweeps(threads):
         values = [getattr(case, quantity) for case in cases]
-        times = [fastest(case, rounds) for case in cases]
+        times = minima(rounds, *map(on_its_threads, cases))
         over = [v**case.rank if quantity == "side" else v for v, case in zip(values, cases)]
         slope = f"{np.polyfit(np.log(over), np.log(times), 1)[0]:.2f}" if len(over) > 1 else "-"
         label = list_of(values, "d") + (f" ({'²³'[cases[0].rank - 2]})" if quantity == "side" else "")

@@ -54,8 +54,5 @@ def main(threads: int, rounds: int) -> list[Comparison]:
             peaks[side] = int(done.stdout)
             ratio = peaks[side] / peaks["PyTorch"]
             row((title(*net), side, f"{peaks[side] / 1e6:.0f}", f"{ratio:.2f}"), widths)
-        found += [
-            Comparison(f"peak memory{side.removeprefix('minidl')}", title(*net), peaks[side], peaks["PyTorch"], "B")
-            for side in SIDES[1:]
-        ]
+        found += [Comparison(side, title(*net), peaks[side], peaks["PyTorch"], "B") for side in SIDES[1:]]
     return found

@@ -36,6 +36,7 @@ def main(threads: int, rounds: int) -> list[Comparison]:
             (lambda a=a: a * a, 2000, 1),
             (lambda a=a: (a * a).backward(), 2000, 1),
         )
-        found[name] = [min(timeit.repeat(run, number=n, repeat=5 * rounds)) / (n * ops) for run, n, ops in runs]
-        row((name, *(f"{1e6 * t:.1f}" for t in found[name])), widths)
-    return [Comparison("overhead", what, *times) for what, *times in zip(whats, found["minidl"], found["PyTorch"])]
+        times = [min(timeit.repeat(run, number=n, repeat=5 * rounds)) / (n * ops) for run, n, ops in runs]
+        row((name, *(f"{1e6 * t:.1f}" for t in times)), widths)
+        found[name] = times
+    return [Comparison("overhead", what, *times) for what, *times in zip(whats, *found.values())]

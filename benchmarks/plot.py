@@ -1,8 +1,7 @@
-"""The README's picture of the saved results: minidl's time and memory as parts of another's, on a log axis."""
+"""The README's picture of the saved results: minidl's time and memory beside another's, as ratios."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from pathlib import Path
 
@@ -25,7 +24,7 @@ TICKS = {0.01: "1/100", 0.1: "1/10", 0.2: "1/5", 0.5: "1/2", 1: "1", 2: "2", 5: 
 
 
 def _bars(name: str, rows: list[Comparison]) -> list[tuple[str, float, list[float]]]:
-    """(label, ratio of the sums, ratio of each row) per bar. Kinds of convolutions and peers are summed up."""
+    """(label, ratio of the sums, each row's ratio) of every bar. Convolutions and peers are summed up."""
     bars: dict[str, list[Comparison]] = defaultdict(list)
     for row in rows:
         summed = name in ("conv", "peers")

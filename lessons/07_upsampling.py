@@ -36,7 +36,7 @@ for axis, (title, picture) in zip(axes, pictures.items()):
 
 # %% [markdown]
 # A decoder has to double the resolution, several times. The usual layer for it is the transposed convolution. Above, an
-# image without any detail went in, and out came a pattern. This lesson takes the layer apart, measures the pattern, and
+# image without any detail went in, and out came a pattern (the grey values are stretched to show it). This lesson takes the layer apart, measures the pattern, and
 # looks at what else can double.
 #
 # ## Zeros in between, then a convolution
@@ -177,9 +177,10 @@ for k, values in enumerate(shares.values()):
     axes[0].plot(np.full(draws, k) + np.linspace(-0.2, 0.2, draws), values, "o", ms=5, color="#0072B2")
 axes[0].set(xticks=range(5), ylabel="share of variance", title=f"checkerboard, {draws} random layers each")
 axes[0].set_xticklabels(names)
-spectrum = abs(np.fft.fft2(checkerboard.upsampler("divisible", 8, 8)(probe).detach().numpy()[0, 0]))
+inside = checkerboard.upsampler("divisible", 8, 8)(probe).detach().numpy()[0, 0, 4:-4, 4:-4]
+spectrum = abs(np.fft.fft2(inside * np.outer(np.hanning(32), np.hanning(32))))  # faded out towards the border
 axes[1].imshow(np.log(1 + np.fft.fftshift(spectrum)), extent=(-0.5, 0.5, 0.5, -0.5), cmap="viridis")
-axes[1].set(title="spectrum, width 4", xlabel="cycles per pixel", ylabel="cycles per pixel")
+axes[1].set(title="spectrum (log), width 4", xlabel="cycles per pixel", ylabel="cycles per pixel")
 # %% [markdown]
 # In the spectrum the slow wave is the group of dots in the middle, and the pattern its copies at half a cycle per pixel:
 # at the edges of the picture, where the middle of the edges and the corners are.

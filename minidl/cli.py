@@ -187,6 +187,16 @@ def parser() -> argparse.ArgumentParser:
         "--input", type=_sizes, required=True, metavar="1x1x96x96x96", help="samples x channels x image"
     )
 
+    data = commands.add_parser("data", help="public datasets, and generated ones as files")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="the datasets that can be fetched")
+    get = actions.add_parser("get", help="fetch a dataset, once, and say where it lies")
+    get.add_argument("name", metavar="NAME", help="as `minidl data list` has it")
+    made = actions.add_parser("phantom", help="write generated images as a Decathlon folder")
+    made.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist yet")
+    made.add_argument("-n", type=_count, default=40, metavar="N", help="how many (default: 40)")
+    made.add_argument("--dims", type=int, choices=(2, 3), default=2, help="pictures or volumes (default: 2)")
+
     lesson = commands.add_parser("lesson", help="open the course, or one lesson of it, in Jupyter")
     lesson.add_argument(
         "number", nargs="?", metavar="NUMBER", help="1 to 18 (default: the map of the course)"
@@ -253,6 +263,28 @@ def _summary(model: str, options: Sequence[tuple[str, object]], input: tuple[int
     print(summary(find_model(model, **{**channels, **dict(options)}), input))
 
 
+def _data(action: str, name: str = "", out: Path = Path(), n: int = 0, dims: int = 0) -> None:
+    """List, fetch or generate a dataset."""
+    from minidl.data import PhantomDataset
+    from minidl.data.decathlon import write_decathlon
+    from minidl.data.download import SOURCES, cache_folder, download
+
+    if action == "list":
+        for source in SOURCES.values():
+            lines = (source.about, f"{source.megabytes} MB, {source.licence}; cite {source.cite}", source.url)
+            print(source.name, *lines, sep="\n    ")
+        print(f"`minidl data get NAME` keeps them in {cache_folder()}; MINIDL_DATA sets another folder.")
+        return
+    if action == "get":
+        if name not in SOURCES:
+            raise ValueError(f"there is no dataset {name!r}; there is {', '.join(SOURCES)}")
+        folder = download(SOURCES[name])
+    else:
+        folder = out
+        write_decathlon(PhantomDataset("train", n, dims), out)
+    print(f"{folder}\nGo on with: minidl train --data {folder}")
+
+
 def _resume(resume: Path, workers: int = 1, **others: object) -> None:
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
@@ -275,6 +307,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _receptive_field(**options)
         elif command == "summary":
             _summary(**options)
+        elif command == "data":
+            _data(**options)
         elif command == "train" and "resume" in options:
             _resume(**options)
         else:

@@ -109,8 +109,8 @@ EDGES = {
     "one column of taps": case((6, 5), (1, 3), c=40, padding=(0, 1)),
     "depthwise": case((6, 5), (3, 3), c=1, o=1, groups=7, padding=1),
     "depthwise, several blocks": case((70, 66), (3, 3), n=1, c=1, o=1, groups=20, padding=1),
-    "depthwise, several blocks, stride": case((71, 66), (3, 3), n=1, c=1, o=1, groups=40, padding=1, stride=2),
-    "depthwise, 3-D, several blocks": case((5, 20, 21), (3, 3, 3), n=1, c=1, o=1, groups=12, padding=1),
+    "depthwise, several blocks, stride": case((71, 66), (3, 3), c=1, o=1, groups=40, padding=1, stride=2),
+    "depthwise, 3-D, several blocks": case((5, 20, 21), (3, 3, 3), n=1, c=1, o=1, groups=24, padding=1),
     "groups, several blocks": case((50, 41), (3, 3), n=2, c=4, o=5, groups=12, padding=1),
     "groups, narrow image": case((100, 3), (3, 3), n=1, c=2, o=2, groups=9, padding=1),
     "depthwise, 2 out": case((6, 5, 4), (3, 3, 3), c=1, o=2, groups=3, padding=1, stride=2),
@@ -241,7 +241,7 @@ def test_workspace_is_bounded(groups, restore_threads):
     caller.join()
     tracemalloc.stop()
     assert len(peaks) == 3 and max(peaks) < 2 * 1.5 * WORKSPACE + 4 * w.nbytes
-    assert max(peaks) < 27 * x.nbytes / 50  # im2col
+    assert max(peaks) < x.nbytes  # im2col takes 27 times as much
 
 
 def test_callers_in_two_threads():

@@ -7,6 +7,7 @@ import tarfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,11 @@ def download(source: Source, cache: Path | None = None) -> Path:
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     name = source.url.rpartition("/")[2]
+    pooch.get_logger().setLevel("WARNING")  # the progress bar tells all
+    downloader = partial(_resume, cache / f"{name}.part")
     try:
-        archive = pooch.retrieve(source.url, source.checksum, name, cache, downloader=_resume)
+        archive = pooch.retrieve(source.url, source.checksum, name, cache, downloader=downloader)
     except ValueError as error:  # of the checksum
-        _partial(cache / name).unlink(missing_ok=True)
         raise DataError(f"{source.url}: what came is not what was published; try again later ({error})") from error
     except (OSError, urllib.error.URLError) as error:
         raise DataError(
@@ -86,40 +88,35 @@ def download(source: Source, cache: Path | None = None) -> Path:
     return folder
 
 
-def _partial(target: Path) -> Path:
-    return target.with_name(target.name + ".part")
-
-
-def _resume(url: str, output_file: str, pooch: Any) -> None:
-    """Fetch to a file that survives an interruption, behind what it holds already; then give it its name.
+def _resume(kept: Path, url: str, output_file: str, pooch: Any) -> None:
+    """Fetch to a file that is kept through interruptions, behind what it holds already; then rename it.
 
     `pooch` calls it with a temporary file of its own, which it removes if anything goes wrong.
     """
     from tqdm import tqdm
 
-    partial = _partial(Path(pooch.path) / url.rpartition("/")[2])
-    begun = partial.stat().st_size if partial.exists() else 0
+    begun = kept.stat().st_size if kept.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
     try:
         answer = urllib.request.urlopen(request, timeout=PATIENCE)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        partial.replace(output_file)  # nothing is left to send: all of it is here
+        kept.replace(output_file)  # nothing is left to send: all of it is here
         return
     with answer:
         begun = begun if answer.status == 206 else 0  # a server that knows no ranges sends all of it again
         left = answer.headers.get("Content-Length")
         total = None if left is None else begun + int(left)
-        bar = tqdm(total=total, initial=begun, unit="B", unit_scale=True, desc=partial.stem)
-        with bar, open(partial, "ab" if begun else "wb") as file:
+        bar = tqdm(total=total, initial=begun, unit="B", unit_scale=True, desc=kept.stem)
+        with bar, open(kept, "ab" if begun else "wb") as file:
             while chunk := answer.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
             size = file.tell()
     if total is not None and size < total:
         raise OSError(f"the connection broke off after {size} of {total} bytes; call again to go on")
-    partial.replace(output_file)
+    kept.replace(output_file)
 
 
 def _unpack(archive: Path, folder: Path) -> None:

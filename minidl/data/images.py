@@ -108,6 +108,21 @@ def write_label(path: str | os.PathLike[str], array: np.ndarray, like: Image) ->
             raise ValueError(f"write_label: {path} must end in .nii.gz, .nii or .png")
 
 
+def write_image(path: str | os.PathLike[str], image: Image) -> None:
+    """Writes an image (C, *spatial) as .nii or .nii.gz; several channels become the fourth axis.
+
+    The file appears complete or not at all.
+    """
+    path = Path(path)
+    if suffix_of(path) not in NIFTI:
+        raise ValueError(f"write_image: {path} must end in .nii.gz or .nii")
+    array = image.array
+    while len(array) > 1 and array.ndim < 4:
+        array = array[..., None]  # a picture of several channels is a volume of one slice
+    with atomic_write(path) as temporary:
+        _write_nifti(temporary, np.moveaxis(array, 0, -1) if len(array) > 1 else array[0], image)
+
+
 def _smallest_integers(array: np.ndarray) -> np.ndarray:
     low, high = array.min(), array.max()
     for dtype in (np.uint8, np.int16, np.int32):
@@ -208,7 +223,7 @@ def _write_nifti(path: Path, array: np.ndarray, like: Image) -> None:
 
     affine = np.diag([*like.spacing, 1.0, 1.0][:3] + [1.0]) if like.affine is None else like.affine
     image = nibabel.Nifti1Image(array, affine)
-    image.header.set_zooms(like.spacing)
+    image.header.set_zooms((*like.spacing, 1.0, 1.0)[: array.ndim])
     image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
 

@@ -57,15 +57,15 @@ def strip_chart(
 ) -> str:
     """A strip per class of a measure from 0 to 1: name, colour, named values, and marks to compare them with."""
     width, band = 640, 92
-    height = band * len(strips) + 40
+    height = band * len(strips) + 48
     x = lambda value: 12 + (width - 24) * value
     parts = []
     for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0):
-        parts.append(f'<path class="grid" d="M{x(tick):.1f} 0V{height - 36}"/>')
+        parts.append(f'<path class="grid" d="M{x(tick):.1f} 0V{height - 44}"/>')
         parts.append(
-            f'<text class="tick" x="{x(tick):.1f}" y="{height - 20}" text-anchor="middle">{tick:g}</text>'
+            f'<text class="tick" x="{x(tick):.1f}" y="{height - 28}" text-anchor="middle">{tick:g}</text>'
         )
-    parts.append(f'<text x="{width / 2}" y="{height - 2}" text-anchor="middle">{escape(measure)}</text>')
+    parts.append(f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle">{escape(measure)}</text>')
     for i, (name, color, values, marks) in enumerate(strips):
         top, middle = band * i, band * i + 38
         parts.append(f'<text x="12" y="{top + 16}" font-weight="600">{escape(name)}</text>')

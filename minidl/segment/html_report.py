@@ -112,8 +112,8 @@ def write_html_report(
         "is in it; another training run or another source of images is not.</p>",
         "<h2>What it sees</h2>",
         _legend(scores.classes, plot.class_colors(len(scores.classes) + 1)[1:]),
-        *(_example(case, scores.classes) for case in examples),
         _legend(plot.OUTCOMES, list(plot.OUTCOMES.values())),
+        *(_example(case, scores.classes) for case in examples),
         "<h2>Every test case</h2>",
         _strips(scores),
         "<h2>Training</h2>",
@@ -191,7 +191,9 @@ def _bold(text: str) -> str:
 
 def _example(case: plot.Case, classes: Sequence[str]) -> str:
     """A case: image, truth, prediction and errors, in one row per plane."""
-    dice = ", ".join(f"{escape(c)} {d:.3f}" for c, d in zip(classes, case.dice))
+    dice = ", ".join(
+        f"{escape(c)} {'absent' if math.isnan(d) else f'{d:.3f}'}" for c, d in zip(classes, case.dice)
+    )
     dims = case.truth.ndim
     rows = []
     for axis in range(dims) if dims == 3 else [0]:
