@@ -1,9 +1,9 @@
 """How cost grows: time and workspace of a convolution (with both gradients) and of a training step.
 
 One quantity at a time is doubled. The slope is that of log time over log quantity, by least squares: 1 means
-linear, 2 quadratic (channels in and out grow together), −1 that twice the threads take half the time; an image
-is measured by its pixels or voxels. The workspace is what a convolution allocates at most beside its inputs and
-its result: it is bounded by the blocks of the threads, where im2col would copy the image kᴺ times.
+linear, 2 quadratic (channels in and out grow together), −1 that twice the threads take half the time; the
+quantity of an image is its pixels or voxels. The workspace is what a convolution allocates at most beside its
+inputs and its result: it is bounded by the blocks of the threads, where im2col would copy the image kᴺ times.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ def draw(folder: Path) -> None:
         for axis, found, name in ((left, before, "untrained"), (middle, after, f"after {STEPS} steps")):
             picture(axis, np.sqrt(found.map), name, cmap="cividis")
             outline(axis, first - 0.5, last + 0.5, size, size, ORANGE)
-            axis.set_xlabel(f"above half its peak: {found.size(0.5):.0f} × {found.size(0.5):.0f}", fontsize=SMALL)
+            edge = f"{found.size(0.5):.0f}"
+            axis.set_xlabel(f"above half its peak: {edge} × {edge}", fontsize=SMALL)
         right.axvspan(first, last, color=tint(ORANGE, 0.12), label=f"theoretical: {size}")
         for found, color, name in ((before, BLUE, "untrained"), (after, VERMILION, "trained")):
             right.plot(np.arange(SIZE), found.profile(1), color=color, label=name)

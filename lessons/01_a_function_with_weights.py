@@ -21,7 +21,9 @@ relu = lambda z: np.maximum(z, 0)
 bump = relu(x + 1) - 2 * relu(x) + relu(x - 1)
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 2.9), sharey=True)
-for axis, values, name in zip(axes, (x, relu(x), bump), ("affine: a line", "ReLU: one bend", "three bends: a bump")):
+for axis, values, name in zip(
+    axes, (x, relu(x), bump), ("affine: a line", "ReLU: one bend", "three bends: a bump")
+):
     axis.plot(x, values)
     axis.set(title=name, xlabel="x", ylim=(-1.2, 2.2))
 
@@ -50,7 +52,9 @@ A, b = np.array([[1.0, -1], [2, 0]]), np.array([0.0, -3])
 z = A @ np.array([1.0, 2]) + b
 leaky_relu = lambda z, a: np.maximum(z, a * z)
 print("Ax + b:", z, " ReLU:", relu(z), " leaky ReLU:", leaky_relu(z, 0.01))
-assert z.tolist() == [-1, -1] and relu(z).tolist() == [0, 0] and leaky_relu(z, 0.01).tolist() == [-0.01, -0.01]
+assert (
+    z.tolist() == [-1, -1] and relu(z).tolist() == [0, 0] and leaky_relu(z, 0.01).tolist() == [-0.01, -0.01]
+)
 # max(x, ax) is the leaky ReLU for slopes up to 1 only: beyond, the *larger* of the two is the other one
 assert leaky_relu(np.array([-1.0, 1.0]), 2).tolist() == [-1, 2] != [-2, 1]
 
@@ -120,8 +124,7 @@ assert -2.4 < slope < -1.7  # twice the bends, a quarter of the error: straight 
 plt.figure(figsize=(5, 3))
 plt.loglog(counts, errors, "o-")
 plt.xlabel("bends (hidden units)")
-plt.ylabel("largest error");
-
+plt.ylabel("largest error")
 # %% [markdown]
 # So one hidden layer can follow any continuous curve on an interval (Cybenko 1989, Hornik 1991: the *universal
 # approximation theorem*). It says that good weights exist, not that we find them, nor that it takes few units.
@@ -194,7 +197,9 @@ def layer(x, A, b, a):
 
 # %%
 reference = lambda x, A, b, a: leaky_relu(A @ x + b, a)
-check.function("layer", layer, reference, (point, A1, b1, 0.1), (np.array([1.0, 2]), A, b, 0.01), (point, A1, b1, 0))
+check.function(
+    "layer", layer, reference, (point, A1, b1, 0.1), (np.array([1.0, 2]), A, b, 0.01), (point, A1, b1, 0)
+)
 
 # %% [markdown]
 # **2. A hat.** Find weights with which `network` is the hat that is 0 up to $-1$, rises to 1 at 0, falls to 0 at 1 and

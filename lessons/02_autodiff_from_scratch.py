@@ -24,7 +24,9 @@ def draw_graph(labels, edges, places, axis) -> None:
         axis.text(*places[name], text, ha="center", va="center", fontsize=12,
                   bbox=dict(boxstyle="round,pad=0.5", facecolor="#EAF4FB", edgecolor="#0072B2"))  # fmt: skip
     for start, end in edges:
-        axis.annotate("", places[end], places[start], arrowprops=dict(arrowstyle="->", shrinkA=58, shrinkB=68, lw=1.5))
+        axis.annotate(
+            "", places[end], places[start], arrowprops=dict(arrowstyle="->", shrinkA=58, shrinkB=68, lw=1.5)
+        )
     axis.set(xlim=(-0.6, 3.6), ylim=(-0.5, 1.5))
     axis.axis("off")
 
@@ -219,7 +221,12 @@ assert found == [12, 12, 6]
 grid = np.linspace(-3, 3, 61)[None]
 target = np.sin(2 * grid)
 rng = np.random.default_rng(1)
-weights = [rng.normal(size=(32, 1)), rng.normal(size=(32, 1)) * 2, rng.normal(size=(1, 32)) / 6, np.zeros((1, 1))]
+weights = [
+    rng.normal(size=(32, 1)),
+    rng.normal(size=(32, 1)) * 2,
+    rng.normal(size=(1, 32)) / 6,
+    np.zeros((1, 1)),
+]
 ones = np.ones_like(grid)
 history, curves = [], {}
 for step in range(1001 if notebook.FAST else 5001):
@@ -242,7 +249,7 @@ for step, curve in curves.items():
 axes[0].set(xlabel="x", ylim=(-1.3, 2.6))
 axes[0].legend(fontsize=10, ncols=2, loc="upper center")
 axes[1].semilogy(history)
-axes[1].set(xlabel="step", ylabel="mean squared error");
+axes[1].set(xlabel="step", ylabel="mean squared error")
 
 # %% [markdown]
 # ## Exercises
@@ -282,7 +289,9 @@ def gradient_of(operation, array):
 
 
 samples = np.array([-1.5, -0.2, 0.3, 2.0])
-check.value("the gradient of tanh", gradient_of(my_tanh, samples), np.arange(1.0, 5) * (1 - np.tanh(samples) ** 2))
+check.value(
+    "the gradient of tanh", gradient_of(my_tanh, samples), np.arange(1.0, 5) * (1 - np.tanh(samples) ** 2)
+)
 
 # %% [markdown]
 # **2. Broadcasting.** `b` has shape (3, 1), `x` has (3, 5). NumPy adds them by repeating `b` along the second axis. What

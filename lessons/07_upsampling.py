@@ -36,8 +36,8 @@ for axis, (title, picture) in zip(axes, pictures.items()):
 
 # %% [markdown]
 # A decoder has to double the resolution, several times. The usual layer for it is the transposed convolution. Above, an
-# image without any detail went in, and out came a pattern (the grey values are stretched to show it). This lesson takes the layer apart, measures the pattern, and
-# looks at what else can double.
+# image without any detail went in, and out came a pattern (the grey values are stretched to show it). This lesson takes
+# the layer apart, measures the pattern, and looks at what else can double.
 #
 # ## Zeros in between, then a convolution
 #
@@ -182,8 +182,8 @@ spectrum = abs(np.fft.fft2(inside * np.outer(np.hanning(32), np.hanning(32))))  
 axes[1].imshow(np.log(1 + np.fft.fftshift(spectrum)), extent=(-0.5, 0.5, 0.5, -0.5), cmap="viridis")
 axes[1].set(title="spectrum (log), width 4", xlabel="cycles per pixel", ylabel="cycles per pixel")
 # %% [markdown]
-# In the spectrum the slow wave is the group of dots in the middle, and the pattern its copies at half a cycle per pixel:
-# at the edges of the picture, where the middle of the edges and the corners are.
+# In the spectrum the slow waves are the spot in the middle. The pattern makes copies of it half a cycle per pixel away: at
+# the middle of the sides and in the corners.
 #
 # What this does *not* say: that a trained network shows it. Training can make the phases equal, or use later layers to
 # smooth the pattern away. A layer that has it must learn that; interpolation starts without.

@@ -38,7 +38,9 @@ def show(pictures, titles) -> None:
     figure, axes = plt.subplots(1, len(pictures), figsize=(2.7 * len(pictures), 2.9))
     for axis, picture, title in zip(axes, pictures, titles):
         grey = picture.ndim == 3
-        axis.imshow(picture.transpose(1, 2, 0).clip(0, 255) / 255 if grey else picture, cmap="cividis", vmin=0, vmax=2)
+        axis.imshow(
+            picture.transpose(1, 2, 0).clip(0, 255) / 255 if grey else picture, cmap="cividis", vmin=0, vmax=2
+        )
         axis.set(title=title, xticks=[], yticks=[])
 
 
@@ -93,7 +95,9 @@ def mean_field(p, image, smoothness=(3, 3), appearance=(20, 13, 10), iterations=
     labels, height, width = p.shape
     where = np.mgrid[:height, :width].reshape(2, -1)
     near = gaussian_matrix(where / smoothness[0])
-    alike = gaussian_matrix(np.concatenate([where / appearance[0], image.reshape(len(image), -1) / appearance[1]]))
+    alike = gaussian_matrix(
+        np.concatenate([where / appearance[0], image.reshape(len(image), -1) / appearance[1]])
+    )
     minus_u = np.log(p.reshape(labels, -1))
     q = np.exp(minus_u)
     for _ in range(iterations):
@@ -114,7 +118,9 @@ assert accuracy(p, y) < 0.8 < 0.99 < accuracy(q, y)
 # %%
 as_batch = lambda a: minidl.tensor(a[None])
 with minidl.no_grad():
-    exact = minidl.softmax(DenseCRF("exact", appearance=(20, 13, 10))(as_batch(np.log(p)), as_batch(image)), 1)
+    exact = minidl.softmax(
+        DenseCRF("exact", appearance=(20, 13, 10))(as_batch(np.log(p)), as_batch(image)), 1
+    )
 assert np.allclose(exact.numpy()[0], q, atol=1e-6)
 print("largest difference to the twenty lines:", f"{abs(exact.numpy()[0] - q).max():.0e}")
 
@@ -167,7 +173,9 @@ for method in ("window", "lattice"):
     with minidl.no_grad():
         begun = time.perf_counter()
         DenseCRF(method)(logits, large)
-    print(f"{size} x {size}, {method}: {time.perf_counter() - begun:.2f} s; all pairs: {size**4 / 1e9:.2f} billion")
+    print(
+        f"{size} x {size}, {method}: {time.perf_counter() - begun:.2f} s; all pairs: {size**4 / 1e9:.2f} billion"
+    )
 
 # %% [markdown]
 # ## Learning its parameters

@@ -1,7 +1,7 @@
 """What is made from the lessons' sources.
 
-`python -m lessons build [NN ...]`: run lessons and write their notebooks, with outputs, beside the sources.
-`python -m lessons solved FOLDER`: notebooks with the solutions in place. `python -m lessons site FOLDER`: pages.
+`python -m lessons build [NN ...]`: run lessons, write notebooks with outputs beside the sources.
+`python -m lessons solved FOLDER`: notebooks with solutions in place. `python -m lessons site FOLDER`: pages.
 """
 
 from __future__ import annotations

@@ -411,16 +411,16 @@ def _cotangents(
     """dL/d(target) for leaves (targets=None: every leaf) and for the nodes named in targets."""
     arrived: dict[Any, Tensor] = {}  # Node or leaf Tensor -> sum of what has arrived
     for output, gradient in zip(outputs, gradients, strict=True):
-        place = output.node or output
-        g = _initial_cotangent(output, gradient)
-        arrived[place] = arrived[place] + g if place in arrived else g
+        place, start = output.node or output, _initial_cotangent(output, gradient)
+        arrived[place] = arrived[place] + start if place in arrived else start
     order = _latest_first([output.node for output in outputs if output.node])
-    useful = None if targets is None else _on_the_way(order, targets)
+    every, named = targets is None, targets or set()
+    useful = set(order) if every else _on_the_way(order, named)
 
     with set_grad_enabled(create_graph):
         for node in order:
-            g = arrived.get(node) if useful is not None and node in targets else arrived.pop(node, None)
-            if g is None or (useful is not None and node not in useful):
+            g = arrived.get(node) if node in named else arrived.pop(node, None)
+            if g is None or node not in useful:
                 continue
             if node.saved is None:
                 raise RuntimeError(
@@ -430,7 +430,7 @@ def _cotangents(
             wanted = [
                 k
                 for k, parent in enumerate(node.parents)
-                if parent is not None and (useful is None or parent in targets or parent in useful)
+                if parent is not None and (every or parent in named or parent in useful)
             ]
             for k, cotangent in node.op.pull_back(g, node, wanted):
                 place = node.parents[k]

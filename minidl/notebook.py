@@ -12,7 +12,7 @@ FAST = os.environ.get("MINIDL_FAST", "0") not in ("", "0")
 
 
 def style() -> None:
-    """The look of a lesson's figures: lettering of reading size, colours that colour-blind readers tell apart."""
+    """The look of a lesson's figures: lettering of reading size, colours for colour-blind readers."""
     import matplotlib.pyplot as plt
 
     from minidl.plot import OKABE_ITO

@@ -27,7 +27,8 @@ from minidl import check
         (True, True, "✓ it: right"),
         (1, (np.ones(2), np.ones(3)), "✗ it: expected 2 results, found 1"),
         ((np.ones(2), np.zeros(3)), (np.ones(2), np.ones(3)),
-         "✗ it: result 1: 3 of 3 numbers are wrong, first at index 0: found 0, expected 1; largest difference 1"),
+         "✗ it: result 1: 3 of 3 numbers are wrong, first at index 0: found 0, expected 1; "
+         "largest difference 1"),
     ],
 )  # fmt: skip
 def test_values(found, expected, words, capsys):

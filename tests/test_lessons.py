@@ -1,4 +1,4 @@
-"""Every lesson: its notebook comes from its source, its numbers hold, its exercises can be failed and solved."""
+"""Every lesson: its notebook comes from its source, its numbers hold, exercises can be failed and solved."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def conv_weight(xp, x, u, *, size, **geometry):
 
 # The third T: a weighted sum over each voxel's neighbourhood, with weights of its own for every voxel.
 #
-#     T(k, q, u) = Σ w[n, d, i] · q[n, l, i + d] · u[n, l, i]        d: an offset in a window, i + d in the image
+#     T(k, q, u) = Σ w[n, d, i] · q[n, l, i + d] · u[n, l, i]     d: an offset in a window, i + d in the image
 
 
 @bilinear(lambda g, q, w_like: local_dot(q, g, window=w_like.shape[1 : q.ndim - 1]),
