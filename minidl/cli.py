@@ -212,8 +212,8 @@ def _lesson(number: str | None) -> None:
     folder = Path(__file__).resolve().parents[1] / "lessons"
     if not (folder / "README.md").is_file():
         raise ValueError(
-            "the lessons are not part of the installed package: clone the repository and install it from there "
-            'with `python -m pip install -e ".[lessons]"`'
+            "the lessons are not part of the installed package: clone the repository and install it from "
+            'there with `python -m pip install -e ".[lessons]"`'
         )
     notebooks = sorted(
         folder.glob(f"{int(number):02}_*.ipynb" if number and number.isdecimal() else "README.md")

@@ -16,6 +16,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def inside_json(data: bytes, rng: Rng, others: list[bytes]) -> bytes:
         elif kind == 3 and isinstance(parent, dict):
             parent["surprise"] = 1
         else:
-            parent[last] = HOSTILE[rng.integers(len(HOSTILE))]
+            parent[last] = deepcopy(HOSTILE[rng.integers(len(HOSTILE))])
     return json.dumps(value).encode()
 
 
@@ -165,17 +166,17 @@ def targets(folder: Path) -> dict[str, Target]:
         "PNG, label": (folder / "label.png", read_label, inside_png),
         "TIFF": (folder / "a.tif", read_image, damaged),
         "JPEG": (folder / "a.jpg", read_image, damaged),
-        "dataset.json": (set_ / "dataset.json", lambda p: open_dataset(in_folder(p)).check(False), inside_json),
+        "dataset.json": (set_ / "dataset.json", lambda p: open_dataset(p.parent).check(False), inside_json),
         "configuration": (run / "config.json", Config.load, inside_json),
-        "configuration of a run": (run / "config.json", lambda p: job.load_run(in_folder(p)), inside_json),
+        "configuration of a run": (run / "config.json", lambda p: job.load_run(p.parent), inside_json),
         "weights": (run / "weights.safetensors", minidl.load, inside_safetensors),
         "weights of a run": (
-            run / "weights.safetensors", lambda p: job.load_run(in_folder(p)), inside_safetensors,
+            run / "weights.safetensors", lambda p: job.load_run(p.parent), inside_safetensors,
         ),
         "checkpoint": (run / "checkpoint.safetensors", checkpoint.load, inside_safetensors),
         "plan": (folder / "plan.json", Plan.load, inside_json),
         "post-processing": (
-            folder / "postprocessing.json", lambda p: Postprocessing.load(in_folder(p)), inside_json,
+            folder / "postprocessing.json", lambda p: Postprocessing.load(p.parent), inside_json,
         ),
     }  # fmt: skip
 

@@ -156,7 +156,10 @@ def load_run(run: Path) -> tuple[Config, PlannedUNet]:
     tensors = minidl.load(weights)
     check_size(config, weights)
     model = config.network()
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except ValueError as error:
+        raise ValueError(f"{weights} does not fit {run / 'config.json'}: {error}") from error
     model.eval()
     return config, model
 
