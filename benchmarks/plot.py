@@ -14,21 +14,27 @@ from minidl.plot import INK, OKABE_ITO, STYLE
 
 # Benchmark: the heading of its bars, and their colour.
 SECTIONS = {
-    "unet": ("time of a training step", OKABE_ITO[1]),
-    "memory": ("peak memory of a training step", OKABE_ITO[4]),
-    "conv": ("time of a convolution and both gradients", OKABE_ITO[0]),
-    "overhead": ("overhead of a scalar op", OKABE_ITO[3]),
-    "peers": ("time of conv2d and its backward", OKABE_ITO[2]),
+    "unet": ("Training step, time", OKABE_ITO[1]),
+    "memory": ("Training step, peak memory", OKABE_ITO[4]),
+    "conv": ("Convolution and both gradients", OKABE_ITO[0]),
+    "overhead": ("Overhead of a scalar op", OKABE_ITO[3]),
+    "peers": ("conv2d and its backward, against", OKABE_ITO[2]),
 }
-TICKS = {0.01: "1/100", 0.1: "1/10", 0.2: "1/5", 0.5: "1/2", 1: "1", 2: "2", 5: "5"}
+TICKS = {1 / 100: "1/100", 1 / 30: "1/30", 1 / 10: "1/10", 1 / 3: "1/3", 1: "1", 3: "3", 10: "10"}
+
+
+def _label(name: str, row: Comparison) -> str:
+    """What a bar stands for. The kinds of convolutions and the peers are summed up."""
+    if name == "memory":
+        return row.what + row.group.removeprefix("minidl")
+    return row.group if name in ("conv", "peers") else row.what
 
 
 def _bars(name: str, rows: list[Comparison]) -> list[tuple[str, float, list[float]]]:
-    """(label, ratio of the sums, each row's ratio) of every bar. Convolutions and peers are summed up."""
+    """(label, ratio of the sums, ratios of the rows) of every bar."""
     bars: dict[str, list[Comparison]] = defaultdict(list)
     for row in rows:
-        summed = name in ("conv", "peers")
-        bars[row.group if summed else f"{row.group}, {row.what}".removeprefix("training step, ")].append(row)
+        bars[_label(name, row)].append(row)
     return [
         (label, sum(r.minidl for r in rows) / sum(r.other for r in rows), [r.ratio for r in rows])
         for label, rows in bars.items()
@@ -38,44 +44,43 @@ def _bars(name: str, rows: list[Comparison]) -> list[tuple[str, float, list[floa
 def draw(source: Path = FILE) -> Path:
     """Draw the results beside their file, as a PNG of the same name."""
     results = load(source)
-    sections = [name for name in SECTIONS if name in results]
-    lines: list[tuple] = []  # from the top: a heading, or a bar with the ratios it sums up
-    for name in sections:
-        heading, color = SECTIONS[name]
-        others = " or ".join(sorted({row.against for row in results[name][1]}))
-        lines.append((f"{heading}, against {others}", None, [], color))
-        lines += [(*bar, color) for bar in _bars(name, results[name][1])]
+    sections = {name: _bars(name, results[name][1]) for name in SECTIONS if name in results}
+    ratios = [ratio for bars in sections.values() for _, whole, parts in bars for ratio in (whole, *parts)]
+    low, high = min(0.3, *ratios) / 1.3, max(3.0, *ratios) * 1.3
+    lines = sum(1.3 + len(bars) for bars in sections.values())
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 0.31 * len(lines) + 1.1), layout="constrained")
+        figure = Figure(figsize=(9, 0.28 * lines + 1), layout="constrained")
         axes = figure.subplots()
-        for y, (label, ratio, parts, color) in enumerate(lines):
-            if ratio is None:
-                axes.text(0.0, y, label, transform=axes.get_yaxis_transform(), va="center", weight="bold")
-                continue
-            axes.barh(y, ratio - 1, left=1, height=0.62, color=color, alpha=0.75)
-            if len(parts) > 1:
-                axes.plot(parts, [y] * len(parts), "o", ms=3.5, color="black", mec="white", mew=0.5)
-            end = max([ratio, *parts]) if ratio > 1 else min([ratio, *parts])
-            sign = 1 if ratio > 1 else -1
-            axes.annotate(f"{ratio:.2f}", (end, y), (6 * sign, 0), textcoords="offset points",
-                          ha="left" if sign > 0 else "right", va="center", fontsize=10)  # fmt: skip
-        ratios = [r for _, ratio, parts, _ in lines if ratio is not None for r in (ratio, *parts)]
-        low, high = min(0.5, *ratios), max(2.0, *ratios)
-        axes.set(xscale="log", xlim=(low / 1.6, high * 1.3), ylim=(len(lines) - 0.4, -0.6))
+        labels: dict[float, str] = {}
+        y = -0.3
+        for name, bars in sections.items():
+            heading, color = SECTIONS[name]
+            labels[y] = heading
+            for label, whole, parts in bars:
+                y += 1
+                labels[y] = label
+                axes.barh(y, whole - 1, left=1, height=0.66, color=color)
+                if len(parts) > 1:
+                    axes.plot(parts, [y] * len(parts), "o", ms=5, color=INK, mec="white", mew=0.8)
+                axes.text(1.02, y, f"{whole:.2f}", transform=axes.get_yaxis_transform(), va="center_baseline")
+            y += 1.3
+        axes.set(xscale="log", xlim=(low, high), ylim=(y - 0.9, -0.9))
         axes.axvline(1, color=INK, lw=1.5)
-        bars = [y for y, line in enumerate(lines) if line[1] is not None]
-        axes.set_yticks(bars, [lines[y][0] for y in bars], fontsize=11)
+        axes.set_yticks(list(labels), list(labels.values()))
+        for text in axes.get_yticklabels():
+            if text.get_text() in (SECTIONS[name][0] for name in sections):
+                text.set_weight("bold")
         axes.tick_params(axis="y", length=0)
         axes.set_xticks([], minor=True)
-        axes.set_xticks([t for t in TICKS if low / 1.6 < t < high * 1.3])
-        axes.set_xticklabels([TICKS[t] for t in TICKS if low / 1.6 < t < high * 1.3])
+        axes.set_xticks([t for t in TICKS if low < t < high], [s for t, s in TICKS.items() if low < t < high])
         axes.grid(axis="y", visible=False)
         axes.spines[["left"]].set_visible(False)
-        machine = results[sections[0]][0]
-        axes.set_xlabel(
-            "minidl / other: left of 1 minidl is faster or smaller (log scale)\n"
-            f"{machine['processor']}, {machine['threads']} threads, NumPy {machine['NumPy']}, "
-            f"PyTorch {machine['PyTorch']}; dots: the single shapes"
+        machine, _ = results[next(iter(sections))]
+        figure.supxlabel(
+            "minidl / PyTorch (below: / the engine named): left of 1, minidl is faster or smaller.\n"
+            "Bars: all shapes of a kind together; dots: each shape. "
+            f"{machine['processor']}, {machine['threads']} threads.",
+            fontsize=11,
         )
         path = source.with_suffix(".png")
         with atomic_write(path) as temporary:

@@ -69,7 +69,8 @@ class Case:
         foreground = (self.truth > 0) | (self.prediction > 0)
         k = int(foreground.sum(tuple({0, 1, 2} - {axis})).argmax())
         del spacing[axis]
-        return Plane(*(a.take(k, axis) for a in (image, self.truth, self.prediction)), spacing, k)
+        image, truth, prediction = (a.take(k, axis) for a in (image, self.truth, self.prediction))
+        return Plane(image, truth, prediction, spacing, k)
 
 
 class Plane(NamedTuple):

@@ -33,7 +33,9 @@ def archive(members: dict[str, bytes], links: dict[str, str] | None = None) -> b
     return file.getvalue()
 
 
-GOOD = archive({"Set/dataset.json": b"{}", "Set/._dataset.json": b"x", "Set/imagesTr/a.nii.gz": bytes(200_000)})
+GOOD = archive(
+    {"Set/dataset.json": b"{}", "Set/._dataset.json": b"x", "Set/imagesTr/a.nii.gz": bytes(200_000)}
+)
 
 
 class Server:

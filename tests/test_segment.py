@@ -63,7 +63,11 @@ def test_train_predict_evaluate_on_pictures(tmp_path, capsys):
     found = {path.name for path in out.iterdir()} - {".lock"}
     expected = {"weights.safetensors", "config.json", "history.csv", "metrics.csv"}
     assert found == expected | {
-        "curves.png", "predictions.png", "report.md", "report.html", "postprocessing.json"
+        "curves.png",
+        "predictions.png",
+        "report.md",
+        "report.html",
+        "postprocessing.json",
     }
     report = (out / "report.md").read_text()
     assert all(name in report for name in ("best threshold", "mean-label prior", "organ", "lesion"))

@@ -77,7 +77,9 @@ def download(source: Source, cache: Path | None = None) -> Path:
     try:
         archive = pooch.retrieve(source.url, source.checksum, name, cache, downloader=downloader)
     except ValueError as error:  # of the checksum
-        raise DataError(f"{source.url}: what came is not what was published; try again later ({error})") from error
+        raise DataError(
+            f"{source.url}: what came is not what was published; try again later ({error})"
+        ) from error
     except (OSError, urllib.error.URLError) as error:
         raise DataError(
             f"{source.url} cannot be fetched ({error}). Is there a network? What came so far is kept in {cache}; "

@@ -241,6 +241,6 @@ def _listed_file(folder: Path, entry: object) -> Path:
     if relative.anchor or ".." in relative.parts:
         raise DataError(f"{source}: {entry[:200]!r} leads out of the folder")
     path = folder / relative
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, not upset by names that no file can have
         raise DataError(f"{path}: listed in dataset.json, but there is no such file")
     return path

@@ -11,7 +11,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -230,7 +230,7 @@ def _data_uri(picture: np.ndarray, spacing: Sequence[float]) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _legend(names: Any, colors: Sequence[Any]) -> str:
+def _legend(names: Any, colors: Iterable[Any]) -> str:
     items = (f'<li><i style="background: {_css(c)}"></i>{escape(n)}</li>' for n, c in zip(names, colors))
     return f'<ul class="legend">{"".join(items)}</ul>'
 

@@ -21,8 +21,8 @@ from minidl.data import Image
 from minidl.data.augment import AUGMENTATIONS
 from minidl.data.geometry import crop
 from minidl.segment.config import Config
+from minidl.segment.plan.fingerprint import nonzero_box
 from minidl.segment.preprocess import Preprocessing
-from minidl.segment.rows import resample_rows
 
 OVERLAP = 0.5
 AT_ONCE = 4  # windows that go through the network together, if they are small:
@@ -61,9 +61,7 @@ def gaussian_window(window: tuple[int, ...]) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def window_rows(
-    network: Network, image: np.ndarray, patch: tuple[int, ...], overlap: float = OVERLAP
-) -> Iterator[np.ndarray]:
+def window_rows(network: Network, image: np.ndarray, patch: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Logits of an image (C, *spatial), the weighted mean over overlapping windows, in blocks of rows.
 
     The blocks (classes, r, *rest) follow each other along the first spatial axis. An image smaller than the
@@ -75,7 +73,8 @@ def window_rows(
     image = crop(image, [-m for m in margin], padded)
     weight = gaussian_window(patch)
     at_once = max(1, min(AT_ONCE, VOXELS_AT_ONCE // math.prod(patch)))
-    first, *rest = (window_starts(n, p, overlap) for n, p in zip(padded, patch))
+    step = max(1, VOXELS_AT_ONCE // math.prod(size[1:]))  # rows of a block
+    first, *rest = (window_starts(n, p, OVERLAP) for n, p in zip(padded, patch))
     total: Any = None  # of the rows a .. a + p, as the weights are
     weights = np.zeros((patch[0], *padded[1:]), np.float32)
     for a, following in zip(first, [*first[1:], padded[0]]):
@@ -90,8 +89,10 @@ def window_rows(
                 total[(slice(None), *place)] += window * weight
                 weights[place] += weight
         done = following - a
-        finished = total[:, :done] / weights[:done]
-        yield crop(finished, margin, (min(done, size[0]), *size[1:]))
+        end = min(done, margin[0] + size[0])
+        for r in range(margin[0], end, step):
+            part = slice(r, min(r + step, end))
+            yield crop(total[:, part] / weights[part], margin[1:], size[1:])
         for array in (weights, *total):
             for row in range(patch[0] - done):  # one by one: a copy within an array would be made twice
                 array[row] = array[row + done]
@@ -147,7 +148,7 @@ def mirrored(network: Network) -> Network:
         axes = range(2, images.ndim)
         total: Any = 0
         for flips in product((False, True), repeat=len(axes)):
-            flipped = [axis for axis, flip in zip(axes, flips) if flip]
+            flipped = tuple(axis for axis, flip in zip(axes, flips) if flip)
             total = total + np.flip(network(np.flip(images, flipped)), flipped)
         return total / 2 ** len(axes)
 
@@ -173,16 +174,14 @@ class Member:
         """Logits (K, *rest) of every place of an axis of the image, cut to what is not 0, as it was read."""
         config = self.config
         preprocessing = Preprocessing(config.configuration, config.slice_axis)
-        box, shape, nearest = preprocessing._grid(image)
         prepared = np.moveaxis(preprocessing.prepare(image).array, axis + 1, 1)
-        if len(config.patch) < len(shape):  # a flat network: the rows are its images
-            planes = (prepared[:, k] for k in range(shape[axis]))
+        if len(config.patch) < len(image.spacing):  # a flat network: the rows are its images
+            planes = (prepared[:, k] for k in range(prepared.shape[1]))
             blocks = (sliding_window(self.network, plane, config.patch)[:, None] for plane in planes)
         else:
             patch = (config.patch[axis], *config.patch[:axis], *config.patch[axis + 1 :])
             blocks = window_rows(partial(self._moved, axis), prepared, patch)  # type: ignore[assignment]
-        kept = [part.stop - part.start for part in box]
-        return resample_rows(blocks, shape[axis], kept, axis, nearest)
+        return preprocessing.restore(blocks, image, axis)
 
     def _moved(self, axis: int, images: np.ndarray) -> np.ndarray:
         """The network, for images whose axis of that number has been put first."""
@@ -200,12 +199,11 @@ def predict_ensemble(members: Sequence[Member], image: Image) -> np.ndarray:
     They may differ in resolution, and in dimensions: all that is asked is that they know the same classes.
     """
     axis = _axis(members, image)
-    box, _, _ = Preprocessing(members[0].config.configuration, members[0].config.slice_axis)._grid(image)
     labels = np.zeros(image.spatial, np.uint8)
-    places = np.moveaxis(labels[box], axis, 0)
+    places = np.moveaxis(labels[nonzero_box(image.array)], axis, 0)
     for place, rows in zip(places, zip(*(member.rows(image, axis) for member in members))):
         # The softmax of one network changes no order of its classes.
-        scores = rows[0] if len(rows) == 1 else sum(map(_softmax, rows))
+        scores = rows[0] if len(rows) == 1 else np.mean([_softmax(row) for row in rows], axis=0)
         place[...] = scores.argmax(0)
     return labels
 

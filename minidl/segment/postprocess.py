@@ -46,7 +46,9 @@ class Postprocessing:
     def describe(self, classes: Sequence[str]) -> str:
         """In words; `classes` names all label values."""
         kept = ["all foreground together"] * self.foreground + [classes[c] for c in self.classes]
-        return f"the largest component alone is kept of {', of '.join(kept)}" if kept else "nothing is removed"
+        return (
+            f"the largest component alone is kept of {', of '.join(kept)}" if kept else "nothing is removed"
+        )
 
     def save(self, folder: Path) -> None:
         """Write into the folder of a run."""

@@ -65,7 +65,9 @@ def run_folders(path: Path) -> list[Path]:
         return [path]
     folds = sorted(folder for folder in path.glob("fold_*") if (folder / "config.json").is_file())
     if not folds:
-        raise ValueError(f"predict: {path} is no run: it holds neither config.json nor folders fold_0, fold_1, ...")
+        raise ValueError(
+            f"predict: {path} is no run: it holds neither config.json nor folders fold_0, fold_1, ..."
+        )
     return folds
 
 

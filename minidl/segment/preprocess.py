@@ -6,7 +6,7 @@ Cut to what is not 0, normalise, resample to the spacing of the configuration: t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from minidl.data import Case, Image
 from minidl.data.geometry import coarse_axis, resample, resample_labels, resampled_shape
 from minidl.segment.plan import Configuration, Normalization
 from minidl.segment.plan.fingerprint import nonzero_box
+from minidl.segment.rows import resample_rows
 
 SMALLEST_STD = 1e-8  # an image of one grey value becomes 0
 
@@ -28,20 +29,19 @@ def normalize(image: np.ndarray, rules: Sequence[Normalization]) -> np.ndarray:
         inside = ndimage.binary_fill_holes((image != 0).any(0))
     result = np.empty(image.shape, np.float32)
     for x, y, rule in zip(image, result, rules, strict=True):
+        # In place, step by step: of a large image there is no room for temporary copies.
         if rule.scheme == "ct":
-            y[...] = (np.clip(x, rule.lower, rule.upper) - rule.mean) / rule.std
-        elif rule.inside_nonzero:
-            y[...] = np.where(inside, _zscore(x, x[inside]), 0)
-        else:
-            y[...] = _zscore(x, x)
+            np.clip(x, rule.lower, rule.upper, out=y)
+            y -= rule.mean
+            y /= rule.std
+            continue
+        of = x[inside] if rule.inside_nonzero else x
+        if of.size:
+            np.subtract(x, of.mean(), out=y)
+            y /= max(of.std(), SMALLEST_STD)
+        if rule.inside_nonzero:
+            y[~inside] = 0
     return result
-
-
-def _zscore(x: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """x minus the mean of some voxels, divided by their standard deviation."""
-    if not of.size:
-        return x
-    return (x - of.mean()) / max(of.std(), SMALLEST_STD)
 
 
 class Preprocessing:
@@ -89,15 +89,13 @@ class Preprocessing:
         image = self.prepare(case.image)
         return replace(case, image=image, label=Image(label, image.spacing))
 
-    def restore(self, logits: np.ndarray, image: Image) -> np.ndarray:
-        """The label map (*S) of the image from logits (K, *S') on the network's grid; outside the box it is
-        0.
+    def restore(self, blocks: Iterable[np.ndarray], image: Image, axis: int) -> Iterator[np.ndarray]:
+        """Logits on the image's own grid, from those on the network's: row after row of an axis, in the box of
+        the image that is not 0. The blocks (K, r, *rest) have that axis in front of the others.
         """
-        box, _, nearest = self._grid(image)
-        labels = np.zeros(image.spatial, np.uint8)
+        box, shape, nearest = self._grid(image)
         kept = [part.stop - part.start for part in box]
-        labels[box] = resample(logits, kept, 1, nearest).argmax(0)
-        return labels
+        return resample_rows(blocks, shape[axis], kept, axis, nearest)
 
     def slices(self, image: Image) -> np.ndarray:
         """A volume (C, *S) as its slices (n, C, *plane)."""

@@ -1,7 +1,7 @@
 """From rows of logits on the network's grid to rows on the image's own, one after another.
 
 A row is what lies at one place of an axis: logits (K, *rest) of a volume's plane, or of a picture's line. Only
-as many rows are held as an interpolation needs, so that logits of a volume of any length fit into memory.
+as many rows are held as an interpolation needs: logits of a volume of any length fit into memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def resample_rows(
     does, among the axes of `shape`.
     """
     q, rest = shape[axis], [size for i, size in enumerate(shape) if i != axis]
-    nearest_rest = None if nearest in (None, axis) else nearest - (nearest > axis)  # type: ignore[operator]
+    nearest_rest = None if nearest is None or nearest == axis else nearest - (nearest > axis)
     places = (np.arange(q) + 0.5) * n / q
     places = np.floor(places) if nearest == axis else np.clip(places - 0.5, 0, n - 1)
     below = places.astype(int)
