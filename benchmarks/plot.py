@@ -77,7 +77,7 @@ def draw(source: Path = FILE) -> Path:
         axes.spines[["left"]].set_visible(False)
         machine, _ = results[next(iter(sections))]
         figure.supxlabel(
-            "minidl / PyTorch (below: / the engine named): left of 1, minidl is faster or smaller.\n"
+            "minidl / PyTorch, below minidl / another engine. Left of 1, minidl is faster or smaller.\n"
             "Bars: all shapes of a kind together; dots: each shape. "
             f"{machine['processor']}, {machine['threads']} threads.",
             fontsize=11,

@@ -165,6 +165,30 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--against", type=Path, metavar="FOLDER", help="other predictions of the same cases: a paired test"
     )
+
+    ablate = commands.add_parser(
+        "ablate", help="what does each of nnU-Net's choices bring? Train without it, with several seeds",
+        description="Train every arm with every seed, in parallel, and compare each with vanilla nnU-Net, seed "
+        "by seed. The same command goes on after a stop; finished trainings are kept.",
+        argument_default=argparse.SUPPRESS,  # what is not given is left to `job.ablate`
+    )  # fmt: skip
+    ablate.add_argument("data", type=Path, nargs="*", metavar="FOLDER",
+                        help="as for `minidl train`, one or more (default: generated phantoms)")  # fmt: skip
+    ablate.add_argument("--arms", nargs="+", metavar="ARM",
+                        help="vanilla, batch-norm, no-norm, relu, no-augmentation, ce-only, dice-only, or TOML "
+                        "files with a table [NAME] for each arm (default: those seven)")  # fmt: skip
+    ablate.add_argument("--seeds", type=_count, metavar="N", help="trainings of each arm (default: 5)")
+    ablate.add_argument("--dims", type=int, choices=(2, 3), help="as for `minidl train`")
+    budget = ablate.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=_positive, metavar="M", help="of each training (default: 2)")
+    budget.add_argument("--steps", type=_count, help="of each training, so that it can be repeated exactly")
+    ablate.add_argument("--batch", type=_count, help="as for `minidl train`")
+    ablate.add_argument("--split", type=_split, metavar="A,B,C", help="as for `minidl train`")
+    ablate.add_argument("--processes", type=_count, metavar="N",
+                        help="trainings at a time, which share the cores (default: one a core)")  # fmt: skip
+    ablate.add_argument("--out", type=Path, metavar="FOLDER",
+                        help="where the results go (default: runs/NAME-ablation)")  # fmt: skip
+
     field = commands.add_parser(
         "receptive-field", help="what each pixel of a network's output sees of the image"
     )

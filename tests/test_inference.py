@@ -151,6 +151,18 @@ def test_tiles_in_three_dimensions():
     np.testing.assert_allclose(tiles, network(image[None])[0], rtol=1e-4, atol=1e-5)
 
 
+def test_reading_begins_where_the_strides_do():
+    """A halo of 5 before tiles that must start at multiples of 4 needs 8."""
+
+    def network(x):
+        assert x.shape[2] % 4 == 0
+        # Each position sees the fifth one before it.
+        return np.concatenate([np.zeros((1, 1, 5)), x], 2)[:, :, :-5]
+
+    image = RNG.standard_normal((1, 40))
+    np.testing.assert_array_equal(tiled(network, image, (8,), [(5, 0)], (4,)), network(image[None])[0])
+
+
 def test_tiles_must_fit_the_strides():
     with pytest.raises(ValueError, match=r"\(6, 8\).*\(4, 4\).*6 along axis 0"):
         tiled(three_classes, np.zeros((1, 16, 16)), (6, 8), [(0, 0)] * 2, (4, 4))
@@ -255,6 +267,16 @@ def test_one_class_alone_is_cleaned_where_all_foreground_must_not_be():
     chosen = choose_postprocessing([prediction, truth], [truth, truth], ("background", "a", "b"))
     assert chosen == Postprocessing(False, (2,))
     np.testing.assert_array_equal(chosen(prediction), truth)
+
+
+def test_no_class_pays_for_another():
+    """Without islands class 1 would gain much, but class 2 would lose the part of it that lies apart."""
+    truth = np.zeros((14, 14), np.uint8)
+    truth[1:7, 1:4], truth[1:7, 4:7], truth[13, 13] = 1, 2, 2
+    prediction = truth.copy()
+    prediction[10:13, 0:4] = 1
+    chosen = choose_postprocessing([prediction], [truth], ("background", "a", "b"))
+    assert chosen == Postprocessing(False, (1,))
 
 
 def test_nothing_is_removed_without_gain():

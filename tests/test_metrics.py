@@ -211,7 +211,7 @@ def test_summarize():
         "class": "organ",
         "measure": "dice",
         "mean": pytest.approx(0.525),
-        "low": pytest.approx(0.225),  # of the 256 ways to draw four of them; see the test of the interval
+        "low": pytest.approx(0.225),
         "high": pytest.approx(0.8),
         "median": pytest.approx(0.55),
         "tail": pytest.approx(np.percentile(values[:4], 10)),

@@ -41,7 +41,8 @@ SOURCES = {
             "(Task04 of the Medical Segmentation Decathlon)",
             megabytes=28,
             licence="CC BY-SA 4.0",
-            cite="Simpson et al. 2019, arXiv 1902.09063; Antonelli et al. 2022, Nature Communications 13:4128",
+            cite="Simpson et al. 2019, arXiv 1902.09063; "
+            "Antonelli et al. 2022, Nature Communications 13:4128",
             url="https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
             checksum="md5:9d24dba78a72977dbd1d2e110310f31b",
             folder="Task04_Hippocampus",
@@ -60,9 +61,9 @@ def cache_folder() -> Path:
 def download(source: Source, cache: Path | None = None) -> Path:
     """The folder of a dataset, fetched unless it is there already.
 
-    What was fetched before an interruption is kept, and the next call goes on behind it. Errors: DataError that
-    names the address if it cannot be reached, if what came is not what was published (the checksum says), or if
-    the archive is damaged.
+    What was fetched before an interruption is kept, and the next call goes on behind it. Errors: DataError
+    that names the address if it cannot be reached, if what came is not what was published (the checksum
+    says), or if the archive is damaged.
     """
     import pooch
 
@@ -82,8 +83,8 @@ def download(source: Source, cache: Path | None = None) -> Path:
         ) from error
     except (OSError, urllib.error.URLError) as error:
         raise DataError(
-            f"{source.url} cannot be fetched ({error}). Is there a network? What came so far is kept in {cache}; "
-            f"or fetch it elsewhere and put it there as {name}"
+            f"{source.url} cannot be fetched ({error}). Is there a network? What came so far is kept in "
+            f"{cache}; or fetch it elsewhere and put it there as {name}"
         ) from error
     _unpack(Path(archive), folder)
     Path(archive).unlink()
@@ -124,8 +125,8 @@ def _resume(kept: Path, url: str, output_file: str, pooch: Any) -> None:
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack beside `folder` and rename: a folder of that name is always whole.
 
-    Of a tar file only plain files and folders inside of `folder` are taken; hidden ones, of which archives made
-    on a Macintosh are full, are left out.
+    Of a tar file only plain files and folders inside of `folder` are taken; hidden ones, of which archives
+    made on a Macintosh are full, are left out.
     """
     import shutil
     import tempfile

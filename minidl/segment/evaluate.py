@@ -68,7 +68,8 @@ def compare(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
             # Without any difference there are no ranks, and with no case there is nothing to test.
             p = wilcoxon(differences).pvalue if differences.any() else 1.0 if len(differences) else np.nan
             result.append({
-                "class": name, "measure": measure, "cases": len(differences), "better": int((gains > 0).sum()),
+                "class": name, "measure": measure,
+                "cases": len(differences), "better": int((gains > 0).sum()),
                 "difference": metrics.mean(differences), "low": low, "high": high, "p": float(p),
             })  # fmt: skip
     return result

@@ -31,7 +31,7 @@ def line_chart(
     last = max(max(steps), 1)
     x = lambda step: LEFT + (WIDTH - LEFT - RIGHT) * step / last
     y = lambda value: HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low)
-    parts = [f'<text x="0" y="14" font-weight="600">{escape(title)}</text>', _key(lines)]
+    parts = [f'<text x="0" y="14" class="name">{escape(title)}</text>', _key(lines)]
     for tick in y_ticks:
         parts.append(f'<path class="grid" d="M{LEFT} {y(tick):.1f}H{WIDTH - RIGHT}"/>')
         parts.append(
@@ -39,7 +39,8 @@ def line_chart(
         )
     for tick in (tick for tick in ticks(0, last, 5) if tick <= last):
         parts.append(
-            f'<text class="tick" x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>'
+            f'<text class="tick" x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">'
+            f"{tick:g}</text>"
         )
     parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 6}" text-anchor="middle">step</text>')
     for line in lines:
@@ -55,8 +56,8 @@ def strip_chart(
     measure: str,
     strips: Sequence[tuple[str, str, Sequence[tuple[str, float]], Mapping[str, float]]],
 ) -> str:
-    """A strip per class of a measure from 0 to 1: name, colour, named values, and marks to compare them with."""
-    width, band = 640, 92
+    """A strip per class of a measure from 0 to 1: name, colour, named values, marks to compare them with."""
+    width, band = 520, 92
     height = band * len(strips) + 48
     x = lambda value: 12 + (width - 24) * value
     parts = []
@@ -68,7 +69,7 @@ def strip_chart(
     parts.append(f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle">{escape(measure)}</text>')
     for i, (name, color, values, marks) in enumerate(strips):
         top, middle = band * i, band * i + 38
-        parts.append(f'<text x="12" y="{top + 16}" font-weight="600">{escape(name)}</text>')
+        parts.append(f'<text x="12" y="{top + 16}" class="name">{escape(name)}</text>')
         heights = np.random.default_rng(0).uniform(-13, 13, len(values))  # so that equal values are seen
         parts += [
             f'<circle cx="{x(v):.1f}" cy="{middle + h:.1f}" r="4" fill="{color}" fill-opacity=".65">'
@@ -78,8 +79,8 @@ def strip_chart(
         if values:
             mean = float(np.mean([v for _, v in values]))
             parts.append(
-                f'<path class="axis" stroke-width="3" d="M{x(mean):.1f} {middle - 19}v38"><title>mean {mean:.3f}'
-                "</title></path>"
+                f'<path class="axis" stroke-width="3" d="M{x(mean):.1f} {middle - 19}v38">'
+                f"<title>mean {mean:.3f}</title></path>"
             )
         end = -math.inf
         for method, value in sorted(marks.items(), key=lambda item: item[1]):
@@ -90,7 +91,7 @@ def strip_chart(
             lower = 14 if left < end else 0
             end = left + 6.6 * len(method)
             parts.append(
-                f'<path class="axis" d="M{x(value):.1f} {middle - 19}V{middle + 24 + lower}"/>'
+                f'<path class="axis" d="M{x(value):.1f} {middle - 19}V{middle + 24}"/>'
                 f'<text class="tick" x="{left:.1f}" y="{middle + 36 + lower}">{escape(method)}</text>'
             )
     return _svg(measure, width, height, parts)

@@ -29,7 +29,8 @@ STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1c1f23; --quiet: #5d6670; --rule: #d9dee3;
         --panel: #f4f6f8; --accent: #0072b2; }
 @media (prefers-color-scheme: dark) {
-  :root { --page: #14171a; --ink: #e8eaed; --quiet: #9aa4ae; --rule: #343a41; --panel: #1d2125; --accent: #56b4e9; }
+  :root { --page: #14171a; --ink: #e8eaed; --quiet: #9aa4ae; --rule: #343a41;
+          --panel: #1d2125; --accent: #56b4e9; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
@@ -43,26 +44,35 @@ p { max-width: 46rem; margin: .5rem 0; }
 .cards, .charts { display: grid; gap: 1rem; margin: 1.5rem 0; }
 .cards { grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); }
 .charts { grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); }
-.card { background: var(--panel); border-left: .35rem solid var(--color); border-radius: .25rem; padding: .9rem 1rem; }
+.card { background: var(--panel); border-left: .35rem solid var(--color); border-radius: .25rem;
+        padding: .9rem 1rem; }
 .card b { display: block; font-size: 2rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .planes { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .5rem; align-items: end; }
-figure { margin: 0; }
-.planes img { display: block; width: 100%; max-height: 18rem; object-fit: contain; object-position: left bottom;
-              image-rendering: pixelated; background: #000; border-radius: .2rem; }
-@media (max-width: 40rem) { .planes { grid-template-columns: repeat(2, minmax(0, 1fr)); } main { padding-top: 1.25rem; } }
-.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; margin: .75rem 0; list-style: none; font-size: .875rem; }
+figure { margin: 0; max-width: 40rem; }
+.planes img { display: block; width: 100%; max-height: 18rem; object-fit: contain;
+              object-position: left bottom; image-rendering: pixelated;
+              background: #000; border-radius: .2rem; }
+@media (max-width: 40rem) {
+  .planes { grid-template-columns: repeat(2, minmax(0, 1fr)); } main { padding-top: 1.25rem; }
+}
+.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; margin: .75rem 0;
+          list-style: none; font-size: .875rem; }
 .legend i { display: inline-block; width: .85rem; height: .85rem; margin-right: .4rem; border-radius: .15rem;
             vertical-align: -.1rem; border: 1px solid var(--quiet); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .75rem 0; }
-th, td { padding: .35rem .75rem; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
+th, td { padding: .35rem .75rem; border-bottom: 1px solid var(--rule); text-align: left;
+         vertical-align: top; }
 th { white-space: nowrap; font-weight: 600; }
 .number { text-align: right; white-space: nowrap; }
 th button { all: unset; cursor: pointer; }
 th button:hover, th button:focus-visible { color: var(--accent); text-decoration: underline; }
-th[aria-sort=ascending] button::after { content: " ↑"; } th[aria-sort=descending] button::after { content: " ↓"; }
+th[aria-sort=ascending] button::after { content: " ↑"; }
+th[aria-sort=descending] button::after { content: " ↓"; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
-svg text { fill: var(--ink); font: 13px system-ui, sans-serif; } svg .tick { fill: var(--quiet); font-size: 12px; }
+svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
+svg .name { font-weight: 600; }
+svg .tick { fill: var(--quiet); font-size: 12px; }
 svg .grid { stroke: var(--rule); } svg .axis { stroke: var(--quiet); }
 """
 
@@ -108,8 +118,8 @@ def write_html_report(
         f'<p class="quiet">{len(scores.cases)} test cases, which the network has never seen.</p>',
         f'<div class="cards">{_cards(scores)}</div>',
         verdicts,
-        '<p class="quiet">± is the 95 % confidence interval of the mean difference. The choice of test cases '
-        "is in it; another training run or another source of images is not.</p>",
+        '<p class="quiet">± is the 95 % confidence interval of the mean difference. The choice of test '
+        "cases is in it; another training run or another source of images is not.</p>",
         "<h2>What it sees</h2>",
         _legend(scores.classes, plot.class_colors(len(scores.classes) + 1)[1:]),
         _legend(plot.OUTCOMES, list(plot.OUTCOMES.values())),
@@ -207,7 +217,8 @@ def _example(case: plot.Case, classes: Sequence[str]) -> str:
             "errors": plot.error_overlay(plane.image, plane.prediction, plane.truth),
         }
         rows += [
-            f'<figure><img src="{_data_uri(picture, plane.spacing)}" alt="{name} of {escape(case.name)}{where}">'
+            f'<figure><img src="{_data_uri(picture, plane.spacing)}" '
+            f'alt="{name} of {escape(case.name)}{where}">'
             f"<figcaption>{name}{where}</figcaption></figure>"
             for name, picture in pictures.items()
         ]
@@ -264,7 +275,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _strips(scores: Scores) -> str:
-    """The Dice of every test case that contains the class, a dot each; the trivial methods' means as marks."""
+    """The Dice of every test case that contains the class, a dot each; means of trivial methods as marks."""
     present = scores.table("true_voxels") > 0
     dice = scores.table("dice")
     colors = plot.class_colors(len(scores.classes) + 1)[1:]
@@ -279,6 +290,7 @@ def _strips(scores: Scores) -> str:
         for c, name in enumerate(scores.classes)
     ]
     return (
-        f"<figure>{strip_chart('Dice', strips)}<figcaption>A dot for each test case, its name when you point at "
-        "it; the thick line is the mean, the thin ones are the means of the trivial methods.</figcaption></figure>"
+        f"<figure>{strip_chart('Dice', strips)}<figcaption>A dot for each test case, its name when you point "
+        "at it; the thick line is the mean, the thin ones are the means of the trivial methods.</figcaption>"
+        "</figure>"
     )

@@ -213,8 +213,8 @@ def _axis(members: Sequence[Member], image: Image) -> int:
     axes = {member.config.slice_axis for member in members if len(member.config.patch) < len(image.spacing)}
     if len(axes) > 1:
         raise ValueError(
-            f"predict_ensemble: flat networks that cut volumes across different axes {sorted(map(str, axes))} "
-            "cannot go through one together"
+            f"predict_ensemble: flat networks that cut volumes across different axes, here "
+            f"{' and '.join(sorted(map(str, axes)))}, cannot go through one together"
         )
     return (axes or {0}).pop() or 0
 

@@ -1,8 +1,9 @@
-"""The jobs behind the commands `minidl plan`, `minidl train`, `minidl predict` and `minidl evaluate`."""
+"""The jobs behind the commands `minidl plan`, `minidl train`, `minidl predict`, `minidl evaluate` and `minidl ablate`."""
 
+from minidl.segment.ablate.command import ablate
 from minidl.segment.evaluate import evaluate
 from minidl.segment.plan.command import plan
 from minidl.segment.predict import predict
 from minidl.segment.run import load_run, resume, train
 
-__all__ = ["evaluate", "load_run", "plan", "predict", "resume", "train"]
+__all__ = ["ablate", "evaluate", "load_run", "plan", "predict", "resume", "train"]

@@ -221,7 +221,8 @@ def summarize(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
     """One row per class and measure, from the rows of `evaluate_case` over many cases.
 
     mean, median and tail are taken over the finite values; low and high are the mean's
-    `bootstrap_interval`. tail is the value that one case in ten is worse than: the 10th percentile of an overlap, the 90th of a distance. worst may be inf.
+    `bootstrap_interval`. tail is the value that one case in ten is worse than: the 10th percentile of
+    an overlap, the 90th of a distance. worst may be inf.
     The cases left out are counted: nan (nothing to measure) and inf (a class missed altogether,
     or seen where there is none).
     """

@@ -23,7 +23,7 @@ NAME = "postprocessing.json"
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """Of which masks the largest component alone is kept: of all foreground, then of these classes (1, 2, ...)."""
+    """Of which masks the largest component alone is kept: all foreground, then these classes (1, 2, ...)."""
 
     foreground: bool = False
     classes: tuple[int, ...] = ()

@@ -97,7 +97,8 @@ def _check_members(folders: Sequence[Path], members: Sequence[Member]) -> None:
             if expected != found:
                 raise ValueError(
                     f"predict: {folders[0]} has {counted(len(expected), what)} ({', '.join(expected)}), "
-                    f"{folder} has {counted(len(found), what)} ({', '.join(found)}); an ensemble needs the same"
+                    f"{folder} has {counted(len(found), what)} ({', '.join(found)}); "
+                    "an ensemble needs the same"
                 )
 
 

@@ -90,8 +90,8 @@ class Preprocessing:
         return replace(case, image=image, label=Image(label, image.spacing))
 
     def restore(self, blocks: Iterable[np.ndarray], image: Image, axis: int) -> Iterator[np.ndarray]:
-        """Logits on the image's own grid, from those on the network's: row after row of an axis, in the box of
-        the image that is not 0. The blocks (K, r, *rest) have that axis in front of the others.
+        """Logits on the image's own grid, from those on the network's: row after row of an axis, in the box
+        of the image that is not 0. The blocks (K, r, *rest) have that axis in front of the others.
         """
         box, shape, nearest = self._grid(image)
         kept = [part.stop - part.start for part in box]

@@ -1,7 +1,7 @@
 """From rows of logits on the network's grid to rows on the image's own, one after another.
 
-A row is what lies at one place of an axis: logits (K, *rest) of a volume's plane, or of a picture's line. Only
-as many rows are held as an interpolation needs: logits of a volume of any length fit into memory.
+A row is what lies at one place of an axis: logits (K, *rest) of a volume's plane, or of a picture's line.
+Only as many rows are held as an interpolation needs: logits of a volume of any length fit into memory.
 """
 
 from __future__ import annotations
