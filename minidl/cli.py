@@ -168,15 +168,15 @@ def parser() -> argparse.ArgumentParser:
 
     ablate = commands.add_parser(
         "ablate", help="what does each of nnU-Net's choices bring? Train without it, with several seeds",
-        description="Train every arm with every seed, in parallel, and compare each with vanilla nnU-Net, seed "
-        "by seed. The same command goes on after a stop; finished trainings are kept.",
+        description="Train every arm with every seed, in parallel, and compare each with vanilla nnU-Net, "
+        "seed by seed. The same command goes on after a stop; finished trainings are kept.",
         argument_default=argparse.SUPPRESS,  # what is not given is left to `job.ablate`
     )  # fmt: skip
     ablate.add_argument("data", type=Path, nargs="*", metavar="FOLDER",
                         help="as for `minidl train`, one or more (default: generated phantoms)")  # fmt: skip
     ablate.add_argument("--arms", nargs="+", metavar="ARM",
-                        help="vanilla, batch-norm, no-norm, relu, no-augmentation, ce-only, dice-only, or TOML "
-                        "files with a table [NAME] for each arm (default: those seven)")  # fmt: skip
+                        help="vanilla, batch-norm, no-norm, relu, no-augmentation, ce-only, dice-only, or "
+                        "TOML files with a table [NAME] for each arm (default: those seven)")  # fmt: skip
     ablate.add_argument("--seeds", type=_count, metavar="N", help="trainings of each arm (default: 5)")
     ablate.add_argument("--dims", type=int, choices=(2, 3), help="as for `minidl train`")
     budget = ablate.add_mutually_exclusive_group()

@@ -48,14 +48,14 @@ class ConvNormAct(nn.Module):
         stride: int | Sequence[int] = 1,
         padding: str = "same",
         norm: str | None = "instance",
-        activation: str = "leaky_relu",
+        negative_slope: float = SLOPES["leaky_relu"],
     ):
         super().__init__()
         kernels = (kernel,) * dims if isinstance(kernel, int) else tuple(kernel)
         around = tuple((k - 1) // 2 for k in kernels) if padding == "same" else 0
         self.conv = of_rank("Conv", dims)(channels, out, kernels, stride, around)
         self.norm = _norm(norm, out, dims)
-        self.slope = SLOPES[activation]
+        self.slope = negative_slope
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv(input)

@@ -19,10 +19,11 @@ first of a stage has the stride. Weights by He's rule for that slope, biases 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from minidl import nn
 from minidl.autograd import Tensor
-from minidl.models.blocks import initialize, join, of_rank, stage
+from minidl.models.blocks import SLOPES, initialize, join, of_rank, stage
 
 
 class PlannedUNet(nn.Module):
@@ -32,6 +33,9 @@ class PlannedUNet(nn.Module):
     strides per axis, all strides of stage 0 being 1. With deep supervision the forward pass in training mode
     returns a list of logits, finest first, one for each stage but the bottleneck; in evaluation mode, and
     without deep supervision, the finest alone.
+
+    norm "instance", "batch" or None, and the slope of the leaky ReLU (0: a ReLU), can be put to the test: the
+    convolutions that a seed gives do not depend on them.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class PlannedUNet(nn.Module):
         strides: Sequence[Sequence[int]],
         *,
         deep_supervision: bool = True,
+        norm: str | None = "instance",
+        negative_slope: float = SLOPES["leaky_relu"],
     ):
         super().__init__()
         if not len(features) == len(kernels) == len(strides) >= 2:
@@ -51,6 +57,7 @@ class PlannedUNet(nn.Module):
                 f"got {len(features)}, {len(kernels)} and {len(strides)}"
             )
         dims = len(kernels[0])
+        block: dict[str, Any] = dict(dims=dims, norm=norm, negative_slope=negative_slope)
         if any(len(axes) != dims for axes in (*kernels, *strides)) or set(strides[0]) != {1}:
             raise ValueError(
                 f"PlannedUNet: kernels {kernels} and strides {strides} must have {dims} axes in every "
@@ -61,11 +68,11 @@ class PlannedUNet(nn.Module):
         self.heads = nn.ModuleList()  # coarsest first, as the decoder runs
         for level, (width, kernel, stride) in enumerate(zip(features, kernels, strides)):
             channels = features[level - 1] if level else in_channels
-            self.encoder.append(stage(channels, width, stride=tuple(stride), kernel=kernel, dims=dims))
+            self.encoder.append(stage(channels, width, stride=tuple(stride), kernel=kernel, **block))
         for level in reversed(range(len(features) - 1)):
             width, up = features[level], tuple(strides[level + 1])
             self.upsamplers.append(of_rank("ConvTranspose", dims)(features[level + 1], width, up, up))
-            self.decoder.append(stage(2 * width, width, kernel=kernels[level], dims=dims))
+            self.decoder.append(stage(2 * width, width, kernel=kernels[level], **block))
             if deep_supervision or level == 0:
                 self.heads.append(of_rank("Conv", dims)(width, out_channels, 1))
         self.apply(initialize)

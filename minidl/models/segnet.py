@@ -44,7 +44,7 @@ class SegNet(nn.Module):
 
         def convolutions(widths: Sequence[int]) -> list[nn.Module]:
             return [
-                ConvNormAct(a, b, dims=dims, norm="batch", activation="relu") for a, b in pairwise(widths)
+                ConvNormAct(a, b, dims=dims, norm="batch", negative_slope=0.0) for a, b in pairwise(widths)
             ]
 
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()

@@ -61,7 +61,8 @@ class UNet(nn.Module):
             if value not in known:
                 raise ValueError(f"UNet: {name} must be one of {known}, got {value!r}")
         self.dims, self.up, self.checkpoint = dims, up, checkpoint
-        block: dict[str, Any] = dict(dims=dims, padding=padding, norm=norm, activation=activation)
+        slope = SLOPES[activation]
+        block: dict[str, Any] = dict(dims=dims, padding=padding, norm=norm, negative_slope=slope)
         widths = [(f, f) if isinstance(f, int) else tuple(f) for f in features]
 
         self.encoder = nn.ModuleList()

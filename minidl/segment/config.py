@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,13 @@ from minidl.segment.plan.topology import MIN_EDGE, Topology, nnunet_topology
 from minidl.segment.schedule import LEARNING_RATES
 
 FOLDS = 5
+
+LOSSES: dict[str, Any] = {  # the weights of their parts
+    "dice_ce": {"weight_dice": 1.0, "weight_ce": 1.0},
+    "dice": {"weight_dice": 1.0, "weight_ce": 0.0},
+    "ce": {"weight_dice": 0.0, "weight_ce": 1.0},
+}
+NORMS = ("instance", "batch", None)
 
 # The rule for a run without a plan: small networks and patches, which learn much in minutes on a few cores.
 LARGEST_PATCH = {2: (128, 128), 3: (64, 64, 64)}
@@ -48,12 +56,20 @@ class Config:
     seed: int
     ratio: tuple[int, ...]  # of training, validation and test cases
     fold: int | None  # of cross-validation
+    loss: str = "dice_ce"
+    norm: str | None = "instance"
+    negative_slope: float = 0.01  # of the leaky ReLU
 
     def __post_init__(self) -> None:
         for name, value, known in (("augmentation", self.augmentation, AUGMENTATIONS),
-                                   ("optimizer", self.optimizer, LEARNING_RATES)):  # fmt: skip
+                                   ("optimizer", self.optimizer, LEARNING_RATES),
+                                   ("loss", self.loss, LOSSES), ("norm", self.norm, NORMS)):  # fmt: skip
             if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+                raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.negative_slope <= 1:
+            raise ValueError(f"negative_slope must be from 0 to 1, got {self.negative_slope}")
         if not (2 <= len(self.classes) <= 256 and 1 <= len(self.channels) <= 256):
             raise ValueError("needs 2 to 256 classes and 1 to 256 channels")
         if len(self.configuration.normalization) != len(self.channels):
@@ -78,7 +94,10 @@ class Config:
 
     def network(self) -> PlannedUNet:
         """A new network, initialised by the engine's random numbers."""
-        return self.configuration.network(len(self.channels), len(self.classes), self.deep_supervision)
+        return self.configuration.network(
+            len(self.channels), len(self.classes), deep_supervision=self.deep_supervision, norm=self.norm,
+            negative_slope=self.negative_slope,
+        )  # fmt: skip
 
     def least_bytes(self) -> int:
         """Less than the weights of the network take: those of the second convolution of each encoder stage.

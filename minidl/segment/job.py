@@ -1,4 +1,4 @@
-"""The jobs behind the commands `minidl plan`, `minidl train`, `minidl predict`, `minidl evaluate` and `minidl ablate`."""
+"""The jobs behind the commands `minidl plan`, `train`, `predict`, `evaluate` and `ablate`."""
 
 from minidl.segment.ablate.command import ablate
 from minidl.segment.evaluate import evaluate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,7 @@ def train(
     if config is not None and planned is None:
         raise ValueError("train: --config names a configuration of a plan; give --plan too")
     if data is not None:
-        dims = _dims(open_dataset(data), chosen.dims if chosen else dims)
+        dims = check_dims(open_dataset(data), chosen.dims if chosen else dims)
     dims = dims or 2
     name = f"{data.resolve().name if data else 'phantom'}-{chosen.name if chosen else f'{dims}d'}"
     out = claim_folder(out, name)
@@ -71,29 +72,14 @@ def train(
     with only_run(out):
         dataset, splits = load_splits(data, dims, split, None if fold is None else int(fold))
         print(dataset.describe())
-        whole = splits.train[0].image
-        flat = len(whole.spacing) > dims
-        across = planned.slice_axis if planned else slice_axis(whole.spacing)
-        channels, names = tuple(dataset.channels), _class_names(dataset.classes, classes)
         if planned:
             _check_plan(planned, dataset, plan)
-        configuration = chosen or _quick(splits, across if flat else None, len(channels), len(names), batch)
-        made = Config(
-            data=None if data is None else str(data),
-            classes=names,
-            channels=channels,
-            configuration=configuration,
-            slice_axis=across if flat else None,
-            deep_supervision=chosen is not None,
-            augmentation=augmentation or (planned.augmentation if planned else _augmentation(whole)),
-            optimizer=optimizer,
-            learning_rate=learning_rate or LEARNING_RATES[optimizer],
-            minutes=None if steps else minutes or (planned and planned.minutes) or MINUTES,
-            steps=steps,
-            seed=seed,
-            ratio=tuple(split),
-            fold=None if fold is None else int(fold),
-        )
+        made = make_config(
+            dataset, splits, dims, planned, chosen,
+            data=data, ratio=tuple(split), fold=None if fold is None else int(fold), classes=classes,
+            minutes=minutes, steps=steps, batch=batch, augmentation=augmentation, optimizer=optimizer,
+            learning_rate=learning_rate, seed=seed,
+        )  # fmt: skip
         training = Training(made, splits, out, workers)
         training.save_checkpoint()  # from here on there is something to go on with
         made.save(out / "config.json")
@@ -208,7 +194,53 @@ def claim_folder(out: Path | None, name: str) -> Path:
 # ---- what a person left open ---------------------------------------------------------------------
 
 
-def _dims(dataset: Dataset, dims: int | None) -> int:
+def make_config(
+    dataset: Dataset,
+    splits: Splits,
+    dims: int,
+    planned: Plan | None = None,
+    chosen: Configuration | None = None,
+    *,
+    data: Path | None,
+    ratio: tuple[int, ...] = RATIO,
+    fold: int | None = None,
+    classes: Sequence[str] | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    augmentation: str | None = None,
+    optimizer: str = "adam",
+    learning_rate: float | None = None,
+    **others: Any,
+) -> Config:
+    """The configuration of a run on these cases, by one of a plan or without; `others` are further fields of
+    `Config`.
+    """
+    whole = splits.train[0].image
+    flat = len(whole.spacing) > dims
+    across = planned.slice_axis if planned else slice_axis(whole.spacing)
+    channels, names = tuple(dataset.channels), _class_names(dataset.classes, classes)
+    quick = lambda: _quick(splits, across if flat else None, len(channels), len(names), batch)
+    fields: dict[str, Any] = {"deep_supervision": chosen is not None, "seed": 0} | others
+    return Config(
+        data=None if data is None else str(data),
+        classes=names,
+        channels=channels,
+        configuration=chosen or quick(),
+        slice_axis=across if flat else None,
+        augmentation=augmentation or (planned.augmentation if planned else _augmentation(whole)),
+        optimizer=optimizer,
+        learning_rate=LEARNING_RATES.get(optimizer, math.nan) if learning_rate is None else learning_rate,
+        minutes=None if steps else minutes or (planned and planned.minutes) or MINUTES,
+        steps=steps,
+        ratio=ratio,
+        fold=fold,
+        **fields,
+    )
+
+
+def check_dims(dataset: Dataset, dims: int | None) -> int:
+    """The rank of the network, by default that of the images; ValueError if they have fewer axes."""
     if dims is not None and dims > dataset.dims:
         raise ValueError(
             f"train: the images of {dataset.folder} are {dataset.dims}-D, a {dims}-D network needs volumes"

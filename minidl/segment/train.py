@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from minidl.models import PlannedUNet
 from minidl.nn import functional as F
 from minidl.segment import checkpoint, metrics
 from minidl.segment.checkpoint import Progress, Random, Record
-from minidl.segment.config import Config
+from minidl.segment.config import LOSSES, Config
 from minidl.segment.diagnose import first_not_finite
 from minidl.segment.inference import predict_image
 from minidl.segment.interrupt import Interrupt
@@ -83,10 +84,13 @@ class Budget:
 
 
 class Training:
-    """A run: the network, its history, and the folder where it leaves its results."""
+    """A run: the network, its history, and the folder where it leaves its results.
 
-    def __init__(self, config: Config, splits: Splits, out: Path, workers: int = 1):
-        self.config, self.splits, self.out, self.workers = config, splits, out, workers
+    `draw`: curves.png after each validation, which takes half a second.
+    """
+
+    def __init__(self, config: Config, splits: Splits, out: Path, workers: int = 1, draw: bool = True):
+        self.config, self.splits, self.out, self.workers, self.draw = config, splits, out, workers, draw
         self.data = splits.digest()
         minidl.manual_seed(config.seed)
         self.model = config.network()
@@ -152,7 +156,8 @@ class Training:
 
     def _loss(self, batch: Batch) -> Tensor:
         images, labels = (minidl.from_numpy(array) for array in batch)
-        loss = partial(F.dice_ce_loss, batch=self.config.configuration.batch_dice)
+        batch_dice = self.config.configuration.batch_dice
+        loss: Any = partial(F.dice_ce_loss, batch=batch_dice, **LOSSES[self.config.loss])
         outputs = self.model(images)
         if isinstance(outputs, Tensor):
             return loss(outputs, labels)
@@ -188,8 +193,13 @@ class Training:
         begun = self.budget.minutes
         with minidl.no_grad():
             self.model.eval()
-            validation = [self._loss(batch).item() for batch in batches]
+            validation = float(np.mean([self._loss(batch).item() for batch in batches]))
             self.model.train()
+        if not math.isfinite(validation):
+            raise FloatingPointError(
+                f"the validation loss became {validation} after step {self.budget.step}; "
+                "try a lower learning rate"
+            )
         dice = mean_dice(self.network, self.splits.validation, self.config)
         self.history.append(Record(
             step=self.budget.step,
@@ -197,13 +207,14 @@ class Training:
             minutes=self.budget.minutes,
             learning_rate=self.optimizer.param_groups[0]["lr"],
             train_loss=float(np.mean(self.losses)),
-            validation_loss=float(np.mean(validation)),
+            validation_loss=validation,
             dice={name: float(d) for name, d in zip(self.config.classes[1:], dice)},
         ))  # fmt: skip
         self.losses = []
         rows = [record.row() for record in self.history]
         metrics.write_csv(self.out / "history.csv", rows)
-        plot.curves(rows, self.out / "curves.png")
+        if self.draw:
+            plot.curves(rows, self.out / "curves.png")
         self.validation_minutes = self.budget.minutes - begun
         self.save_checkpoint()
 

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from minidl.data.augment import AUGMENTATIONS
 from minidl.files import atomic_write
@@ -103,13 +103,13 @@ class Configuration:
         """What the costs are computed from."""
         return Topology(self.patch, self.kernels, self.strides)
 
-    def network(self, channels: int, classes: int, deep_supervision: bool = True) -> PlannedUNet:
-        """A new network for images of so many channels; a cascade adds one for each foreground class."""
+    def network(self, channels: int, classes: int, **options: Any) -> PlannedUNet:
+        """A new network for images of so many channels; a cascade adds one for each foreground class.
+
+        The options are those of `PlannedUNet`.
+        """
         extra = classes - 1 if self.previous else 0
-        return PlannedUNet(
-            channels + extra, classes, self.features, self.kernels, self.strides,
-            deep_supervision=deep_supervision,
-        )  # fmt: skip
+        return PlannedUNet(channels + extra, classes, self.features, self.kernels, self.strides, **options)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -15,7 +15,7 @@ LINE = 100  # characters
 
 def parse(kind: Any, value: Any, where: str = "") -> Any:
     """The value, as `json.loads` gives it, as an object of a type: a dataclass, tuple[X, ...], dict[str, X],
-    X | None, str, bool, int or (finite) float.
+    X | None, str, bool, int or (finite) float. What a file of an earlier version lacks takes its default.
 
     Errors: ValueError that names the place, as in "configurations.2d.patch[0]: expected int, got 'x'".
     """
@@ -49,13 +49,14 @@ def _finite(value: float, where: str) -> float:
 def _parse_object(kind: Any, value: dict[str, Any], where: str) -> Any:
     types = get_type_hints(kind)
     names = {field.name for field in fields(kind)}
-    if wrong := sorted(names ^ value.keys()):
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}
+    if wrong := sorted((names ^ value.keys()) - optional):
         missing = [name for name in wrong if name in names]
         raise ValueError(
             f"{where or 'the file'}: "
             + (f"{', '.join(missing)} missing" if missing else f"unknown {', '.join(wrong)[:200]}")
         )
-    parts = {name: parse(types[name], value[name], f"{where}.{name}".lstrip(".")) for name in names}
+    parts = {name: parse(types[name], value[name], f"{where}.{name}".lstrip(".")) for name in value}
     try:
         return kind(**parts)
     except ValueError as error:  # the dataclass itself refuses what does not fit together
