@@ -354,7 +354,8 @@ def test_many_kills(data, tmp_path, kind):
             status = process.wait()
             if (out / "report.md").exists():
                 break
-            assert status == {"all": -9, "parent": -9, "Ctrl-C": 130}[kind]
+            # -2: interrupted while Python was still importing, before `main` could say so
+            assert status in ((130, -2) if kind == "Ctrl-C" else (-9,))
             now = stamps(out)
             assert now.items() >= kept.items()
             kept = now
