@@ -63,5 +63,7 @@ def save(name: str, threads: int, rows: Iterable[Comparison], path: Path) -> Non
 
 def load(path: Path) -> dict[str, tuple[dict[str, Any], list[Comparison]]]:
     """For each benchmark the machine and the rows."""
+    if not path.exists():
+        raise SystemExit("nothing to draw: run benchmarks with --save first")
     results = json.loads(path.read_text())
     return {name: (r["machine"], [Comparison(**row) for row in r["rows"]]) for name, r in results.items()}
