@@ -179,7 +179,7 @@ def test_a_summary_takes_less_memory_than_what_it_weighs():
     model = UNet(1, 2, (8,) * 5)
     found = summary(model, (2, 1, 96, 96))
     _, peak = traced(lambda: summary(model, (2, 1, 96, 96)))
-    assert peak < 0.6 * found.kept
+    assert peak < 0.75 * found.kept
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------
