@@ -171,9 +171,8 @@ def test_an_op_without_a_rule_is_named_and_sees_everything():
 
 
 def test_every_op_of_networks_has_a_rule():
-    without = {
-        name for name, op in Op.registry.items() if any(op.vjps) or op.law == "fused" if op.reach is None
-    }
+    own = [op for op in Op.registry.values() if op.__module__.startswith("minidl.")]  # other tests make some
+    without = {op.name for op in own if (any(op.vjps) or op.law == "fused") and op.reach is None}
     assert without <= {"conv_weight", "softmax_sums"}  # of backward passes, and of losses
 
 
