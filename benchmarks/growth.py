@@ -103,8 +103,8 @@ def sweeps(threads: int) -> list[tuple[str, str, Sequence[Convolution | Step]]]:
             (name, "threads", [replace(start, threads=n) for n in counts]),
         ]
     for name, step, sides in (
-        ("training step, 2-D", Step(2, 2, 64, threads), (32, 64, 128)),
-        ("training step, 3-D", Step(3, 1, 32, threads), (16, 32, 48)),
+        ("training step, 2-D", Step(2, 2, 128, threads), (64, 128, 256)),
+        ("training step, 3-D", Step(3, 1, 48, threads), (32, 48, 64)),
     ):
         found += [
             (name, "side", [replace(step, side=n) for n in sides]),

@@ -11,6 +11,8 @@ import torch
 from benchmarks.results import processor
 from minidl.kernels.threads import set_num_threads
 
+TURN = 0.05  # seconds
+
 
 def use_threads(threads: int) -> None:
     """The same number of threads for both sides."""
@@ -28,15 +30,21 @@ def header(threads: int) -> None:
 
 
 def minima(rounds: int, *sides: Callable[[], None]) -> list[float]:
-    """The fastest of `rounds` runs of each side, in seconds; one round goes before to warm up."""
+    """The fastest run of each side, in seconds. The sides take turns; one round goes before to warm up.
+
+    A turn repeats what is quick for `TURN` seconds: the side before leaves its data in the caches, and its
+    threads still spin on the cores for a while (OpenBLAS's and OpenMP's do).
+    """
     best = [float("inf")] * len(sides)
     for turn in range(rounds + 1):
         for k, side in enumerate(sides):
-            start = time.perf_counter()
-            side()
-            elapsed = time.perf_counter() - start
-            if turn > 0:
-                best[k] = min(best[k], elapsed)
+            start = end = time.perf_counter()
+            while end < start + TURN:
+                before = end
+                side()
+                end = time.perf_counter()
+                if turn > 0:
+                    best[k] = min(best[k], end - before)
     return best
 
 

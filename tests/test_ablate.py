@@ -150,7 +150,8 @@ def test_arms_from_a_file(tmp_path):
     ("[a]\nbatsch = 3", "unknown batsch; an arm may change loss"),
     ("[a]\nbatch = 'three'", "expected int, got 'three'"),
     ("[a]\nbatch = true", "expected int"),
-    ("[a]\nbatch = 0", "at least 1, got 0"),
+    ("[a]\nbatch = 0", "batch: must be at least 1, got 0"),
+    ("[a]\nhalvings = 0", "halvings: must be at least 1, got 0"),
     ("[a]\nlearning_rate = inf", "finite"),
     ("[a]\ntitle = 'nothing'", "changes nothing"),
     ("[relu]\nbatch = 3", "built in"),
@@ -163,6 +164,12 @@ def test_mistakes_in_a_file_of_arms_are_named(tmp_path, text, words):
     with pytest.raises(ValueError, match=words) as error:
         choose_arms([str(path)])
     assert str(path) in str(error.value)
+
+
+def test_an_arm_may_be_shallow(loaded, data):
+    shallow = Arm("shallow", "One halving", {"halvings": 1})
+    depths = [len(config_of(loaded, data, arm).configuration.strides) for arm in (VANILLA, shallow)]
+    assert depths[1] == 2 < depths[0]
 
 
 def test_other_mistakes_are_named(tmp_path, data, capsys):

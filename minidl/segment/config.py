@@ -33,7 +33,7 @@ NORMS = ("instance", "batch", None)
 
 # The rule for a run without a plan: small networks and patches, which learn much in minutes on a few cores.
 LARGEST_PATCH = {2: (128, 128), 3: (64, 64, 64)}
-LARGEST_DEPTH = 4
+HALVINGS = 4
 BASE_FEATURES, LARGEST_FEATURES = {2: 16, 3: 8}, 256
 BATCH = {2: 8, 3: 2}
 
@@ -128,11 +128,12 @@ def quick_configuration(
     channels: int,
     classes: int,
     batch: int | None = None,
+    halvings: int = HALVINGS,
 ) -> Configuration:
     """The configuration for images of these shapes (voxels) and spacings (mm) where no plan was made.
 
     The patch is the median shape, at most `LARGEST_PATCH`; it is halved by nnU-Net's rule, at most
-    `LARGEST_DEPTH` times. Every channel is normalised to mean 0 and standard deviation 1.
+    `halvings` times. Every channel is normalised to mean 0 and standard deviation 1.
     """
     dims = len(shapes[0])
     spacing = tuple(float(s) for s in np.median(spacings, axis=0))
@@ -141,7 +142,7 @@ def quick_configuration(
     if len(nnunet_topology(spacing, size).strides) == 1:  # a U-Net halves at least once
         size = [max(n, 3 * MIN_EDGE) for n in size]
     full = nnunet_topology(spacing, size)
-    stages = min(len(full.strides), LARGEST_DEPTH + 1)
+    stages = min(len(full.strides), halvings + 1)
     kernels, strides = full.kernels[:stages], full.strides[:stages]
     unit = [math.prod(axis) for axis in zip(*strides)]
     topology = Topology(tuple(-(-n // u) * u for n, u in zip(size, unit)), kernels, strides)

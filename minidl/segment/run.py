@@ -14,7 +14,7 @@ from minidl.data.geometry import slice_axis
 from minidl.files import remove_unfinished
 from minidl.models import PlannedUNet
 from minidl.segment import checkpoint
-from minidl.segment.config import FOLDS, Config, quick_configuration
+from minidl.segment.config import FOLDS, HALVINGS, Config, quick_configuration
 from minidl.segment.lock import NAME as LOCK
 from minidl.segment.lock import only_run
 from minidl.segment.plan import Configuration, Plan
@@ -208,19 +208,20 @@ def make_config(
     minutes: float | None = None,
     steps: int | None = None,
     batch: int | None = None,
+    halvings: int = HALVINGS,
     augmentation: str | None = None,
     optimizer: str = "adam",
     learning_rate: float | None = None,
     **others: Any,
 ) -> Config:
-    """The configuration of a run on these cases, by one of a plan or without; `others` are further fields of
-    `Config`.
+    """The configuration of a run on these cases, by one of a plan or without, which then has at most
+    `halvings`; `others` are further fields of `Config`.
     """
     whole = splits.train[0].image
     flat = len(whole.spacing) > dims
     across = planned.slice_axis if planned else slice_axis(whole.spacing)
     channels, names = tuple(dataset.channels), _class_names(dataset.classes, classes)
-    quick = lambda: _quick(splits, across if flat else None, len(channels), len(names), batch)
+    quick = lambda: _quick(splits, across if flat else None, len(channels), len(names), batch, halvings)
     fields: dict[str, Any] = {"deep_supervision": chosen is not None, "seed": 0} | others
     return Config(
         data=None if data is None else str(data),
@@ -273,14 +274,14 @@ def _check_plan(plan: Plan, dataset: Dataset, path: Path | None) -> None:
 
 
 def _quick(
-    splits: Splits, across: int | None, channels: int, classes: int, batch: int | None
+    splits: Splits, across: int | None, channels: int, classes: int, batch: int | None, halvings: int
 ) -> Configuration:
     """The configuration without a plan, from the shapes of the images or of their slices."""
     images = [case.image for case in splits.train + splits.validation]
     axes = [axis for axis in range(len(images[0].spacing)) if axis != across]
     shapes = [tuple(image.spatial[axis] for axis in axes) for image in images]
     spacings = [tuple(image.spacing[axis] for axis in axes) for image in images]
-    return quick_configuration(shapes, spacings, channels, classes, batch)
+    return quick_configuration(shapes, spacings, channels, classes, batch, halvings)
 
 
 def _augmentation(image: Any) -> str:

@@ -32,6 +32,7 @@ FIELDS = {  # what an arm may change, and its type
     "optimizer": str,
     "learning_rate": float,
     "batch": int,
+    "halvings": int,  # at most, of the patch: the depth of the network
     "deep_supervision": bool,
 }
 
@@ -112,8 +113,9 @@ def _arm(name: str, table: Any) -> Arm:
     changes = {key: parse(FIELDS[key], table[key], f"[{name}] {key}") for key in FIELDS if key in table}
     if not changes:
         raise ValueError(f"[{name}]: changes nothing")
-    if changes.get("batch", 1) < 1:
-        raise ValueError(f"[{name}] batch: must be at least 1, got {changes['batch']}")
+    for key in ("batch", "halvings"):
+        if changes.get(key, 1) < 1:
+            raise ValueError(f"[{name}] {key}: must be at least 1, got {changes[key]}")
     if changes.get("norm") == "none":
         changes["norm"] = None
     return Arm(name, title, changes)
