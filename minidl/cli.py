@@ -220,6 +220,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist yet")
     made.add_argument("-n", type=_count, default=40, metavar="N", help="how many (default: 40)")
     made.add_argument("--dims", type=int, choices=(2, 3), default=2, help="pictures or volumes (default: 2)")
+    made.add_argument(
+        "--size", type=_count, metavar="SIZE", help="pixels along each axis (default: 128, in 3-D 48)"
+    )
+    made.add_argument(
+        "--split", choices=("train", "validation", "test", "shifted"), default="train",
+        help="different images; shifted: with more noise and a stronger bias field (default: train)",
+    )  # fmt: skip
 
     lesson = commands.add_parser("lesson", help="open the course, or one lesson of it, in Jupyter")
     lesson.add_argument(
@@ -289,7 +296,15 @@ def _summary(model: str, options: Sequence[tuple[str, object]], input: tuple[int
     print(summary(find_model(model, **{**channels, **dict(options)}), input))
 
 
-def _data(action: str, name: str = "", out: Path = Path(), n: int = 0, dims: int = 0) -> None:
+def _data(
+    action: str,
+    name: str = "",
+    out: Path = Path(),
+    n: int = 0,
+    dims: int = 0,
+    size: int | None = None,
+    split: str = "train",
+) -> None:
     """List, fetch or generate a dataset."""
     from minidl.data import PhantomDataset
     from minidl.data.decathlon import write_decathlon
@@ -307,7 +322,7 @@ def _data(action: str, name: str = "", out: Path = Path(), n: int = 0, dims: int
         folder = download(SOURCES[name])
     else:
         folder = out
-        write_decathlon(PhantomDataset("train", n, dims), out)
+        write_decathlon(PhantomDataset(split, n, dims, (size,) * dims if size else None), out)
     print(f"{folder}\nGo on with: minidl train --data {folder}")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from minidl.cli import main
-from minidl.data import Image, PhantomDataset, open_dataset, read_image, write_image
+from minidl.data import Image, PhantomDataset, open_dataset, phantom_case, read_image, write_image
 from minidl.data.decathlon import write_decathlon
 from minidl.data.download import SOURCES, download
 from minidl.data.images import DataError
@@ -183,6 +183,16 @@ def test_phantoms_as_a_decathlon_folder(tmp_path, dims):
         assert written.image.spacing == made.image.spacing
     with pytest.raises(ValueError, match="not empty"):
         write_decathlon(PhantomDataset("train", 1, dims), out)
+
+
+def test_phantoms_of_another_size_and_split(tmp_path):
+    out = tmp_path / "out"
+    assert main(["data", "phantom", "-n", "1", "--size", "32", "--split", "shifted", str(out)]) == 0
+    image, label = phantom_case("shifted", 0, (32, 32))
+    case = open_dataset(out).load(0)
+    np.testing.assert_array_equal(case.image.array[0], image)
+    np.testing.assert_array_equal(case.label.array, label)
+    assert main(["data", "phantom", "--size", "8", str(tmp_path / "small")]) == 2
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4), (2, 3, 4), (1, 3, 4, 5), (2, 3, 4, 5), (3, 1, 1)])
