@@ -44,7 +44,7 @@ def ablate(
     cores = usable_cpus()
     if processes is not None and processes > cores:
         raise ValueError(f"ablate: {processes} processes need as many cores, there are {cores}")
-    folders: dict[str, Path | None] = {folder.resolve().name: folder for folder in data}
+    folders: dict[str, Path | None] = {folder.absolute().name: folder for folder in data}
     if len(folders) < len(data):
         raise ValueError(f"ablate: folders must have different names, got {', '.join(map(str, data))}")
     if not folders:
