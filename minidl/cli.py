@@ -101,6 +101,9 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--config", metavar="NAME", help="a configuration of the plan (default: the one that it recommends)"
     )
+    train.add_argument("--previous", type=Path, metavar="RUN",
+                       help="for 3d_cascade_fullres: the run of 3d_lowres, or the folder of its folds, whose "
+                       "segmentations it corrects")  # fmt: skip
     train.add_argument(
         "--dims", type=int, choices=(2, 3), help="a 2-D or 3-D network (default: as the images)"
     )

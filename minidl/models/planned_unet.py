@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import minidl
 from minidl import nn
 from minidl.autograd import Tensor
 from minidl.models.blocks import SLOPES, initialize, join, of_rank, stage
@@ -88,3 +89,25 @@ class PlannedUNet(nn.Module):
         if not (self.deep_supervision and self.training):
             return self.heads[-1](input)
         return [head(x) for head, x in zip(self.heads, features)][::-1]
+
+
+class CascadeUNet(PlannedUNet):
+    """The second stage of nnU-Net's cascade: it corrects what a network on coarser images has found.
+
+    Input (N, in_channels + 1, *S): the image, and in the last channel the label map of the first stage, which
+    the layers see one-hot, a channel for each class but the background. The rest is as in `PlannedUNet`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *stages: Any, **options: Any):
+        super().__init__(in_channels + out_channels - 1, out_channels, *stages, **options)
+        self.in_channels, self.classes = in_channels, out_channels
+
+    def forward(self, input: Tensor) -> Tensor | list[Tensor]:
+        if input.shape[1] != self.in_channels + 1:
+            raise ValueError(
+                f"CascadeUNet: expected {self.in_channels} channels of the image and one with the label map "
+                f"of the first stage, got {input.shape[1]} channels in all"
+            )
+        image, labels = input[:, :-1], input[:, -1:]
+        masks = [(labels == c).to(input.dtype) for c in range(1, self.classes)]
+        return super().forward(minidl.cat([image, *masks], 1))

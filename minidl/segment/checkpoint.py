@@ -24,6 +24,7 @@ from minidl.segment.config import Config
 from minidl.segment.plan.schema import parse
 from minidl.segment.schedule import STATE
 
+CHECKPOINT = "checkpoint.safetensors"
 VERSION = 1
 
 

@@ -39,6 +39,14 @@ BATCH = {2: 8, 3: 2}
 
 
 @dataclass(frozen=True)
+class PreviousRun:
+    """The first stage of a cascade: the folder of its run, or of its folds, and a hash of what was copied."""
+
+    run: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Config:
     """What was trained on what, and how. `minutes` or `steps` is the budget; the other one is None."""
 
@@ -59,6 +67,7 @@ class Config:
     loss: str = "dice_ce"
     norm: str | None = "instance"
     negative_slope: float = 0.01  # of the leaky ReLU
+    previous: PreviousRun | None = None  # what the second stage of a cascade refines
 
     def __post_init__(self) -> None:
         for name, value, known in (("augmentation", self.augmentation, AUGMENTATIONS),
@@ -76,6 +85,8 @@ class Config:
             raise ValueError("needs a normalization for each channel")
         if (self.minutes is None) == (self.steps is None):
             raise ValueError("needs either minutes or steps")
+        if (self.previous is None) != (self.configuration.previous is None):
+            raise ValueError("a previous run belongs to a configuration with a previous one, and to no other")
         if self.fold is not None and not 0 <= self.fold < FOLDS:
             raise ValueError(f"fold must be from 0 to {FOLDS - 1}, got {self.fold}")
 

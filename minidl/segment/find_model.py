@@ -21,7 +21,7 @@ def find_model(text: str, **options: Any) -> Module:
     """
     module, colon, name = text.partition(":")
     if (Path(text) / "config.json").is_file():
-        from minidl.segment.run import load_run
+        from minidl.segment.trained import load_run
 
         if options:
             raise ValueError(f"find_model: {text} is a run; its network takes no options, got {options}")

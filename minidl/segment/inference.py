@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
+import minidl
+from minidl.backend import to_numpy
 from minidl.data import Image
 from minidl.data.augment import AUGMENTATIONS
 from minidl.data.geometry import crop
+from minidl.models import PlannedUNet
 from minidl.segment.config import Config
 from minidl.segment.plan.fingerprint import nonzero_box
 from minidl.segment.preprocess import Preprocessing
@@ -153,6 +156,19 @@ def mirrored(network: Network) -> Network:
         return total / 2 ** len(axes)
 
     return mean
+
+
+def as_network(model: PlannedUNet) -> Network:
+    """The model as a function from images to logits, both NumPy arrays, without a graph."""
+
+    @minidl.no_grad()
+    def network(images: np.ndarray) -> np.ndarray:
+        model.eval()
+        logits = to_numpy(model(minidl.from_numpy(images)).array)
+        model.train()
+        return logits
+
+    return network
 
 
 def was_mirrored(config: Config) -> bool:

@@ -4,6 +4,7 @@ from minidl.segment.ablate.command import ablate
 from minidl.segment.evaluate import evaluate
 from minidl.segment.plan.command import plan
 from minidl.segment.predict import predict
-from minidl.segment.run import load_run, resume, train
+from minidl.segment.run import resume, train
+from minidl.segment.trained import load_run
 
 __all__ = ["ablate", "evaluate", "load_run", "plan", "predict", "resume", "train"]

@@ -12,10 +12,10 @@ from pathlib import Path
 from minidl.data import DataError, write_label
 from minidl.data.dataset import counted, read_channels
 from minidl.data.images import NIFTI, SUFFIXES, suffix_of
-from minidl.segment.inference import Member, mirrored, predict_ensemble, was_mirrored
+from minidl.segment.cascade import load_member
+from minidl.segment.inference import Member, predict_ensemble
 from minidl.segment.postprocess import Postprocessing
-from minidl.segment.run import load_run
-from minidl.segment.train import as_network
+from minidl.segment.trained import run_folders
 
 
 def predict(run: Path, images: Sequence[Path], out: Path, mirror: bool | None = None) -> list[Path]:
@@ -57,27 +57,6 @@ def predict(run: Path, images: Sequence[Path], out: Path, mirror: bool | None = 
 
 
 # ---- runs -------------------------------------------------------------------------------------------
-
-
-def run_folders(path: Path) -> list[Path]:
-    """The run in a folder, or the folds of cross-validation in it."""
-    if (path / "config.json").is_file():
-        return [path]
-    folds = sorted(folder for folder in path.glob("fold_*") if (folder / "config.json").is_file())
-    if not folds:
-        raise ValueError(
-            f"predict: {path} is no run: it holds neither config.json nor folders fold_0, fold_1, ..."
-        )
-    return folds
-
-
-def load_member(folder: Path, mirror: bool | None = None) -> Member:
-    """The network of a run, ready to predict."""
-    config, model = load_run(folder)
-    network = as_network(model)
-    if was_mirrored(config) if mirror is None else mirror:
-        network = mirrored(network)
-    return Member(network, config)
 
 
 def _is_run(path: Path) -> bool:

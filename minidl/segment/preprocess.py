@@ -47,12 +47,13 @@ def normalize(image: np.ndarray, rules: Sequence[Normalization]) -> np.ndarray:
 class Preprocessing:
     """What a configuration asks of images: `prepare` for the network, `restore` for its logits.
 
-    A flat network works on the slices of a volume across `slice_axis`, along which nothing is resampled.
+    A flat network works on the slices of a volume across `slice_axis`, along which nothing is resampled. In a
+    cascade the last channel of the images is the label map of the first stage.
     """
 
     def __init__(self, configuration: Configuration, slice_axis: int | None):
         self.rules, self.spacing = configuration.normalization, configuration.spacing
-        self.slice_axis = slice_axis
+        self.slice_axis, self.cascaded = slice_axis, configuration.previous is not None
 
     def _target(self, image: Image) -> tuple[float, ...]:
         """The spacing along each axis of the image."""
@@ -79,8 +80,13 @@ class Preprocessing:
     def prepare(self, image: Image) -> Image:
         """The image (C, *S) as the network sees it, on its own grid (C, *S')."""
         box, shape, nearest = self._grid(image)
-        array = normalize(image.array[(slice(None), *box)], self.rules)
-        return Image(resample(array, shape, 3, nearest), self._target(image))
+        array = image.array[(slice(None), *box)]
+        if not self.cascaded:
+            prepared = resample(normalize(array, self.rules), shape, 3, nearest)
+        else:
+            prepared = resample(normalize(array[:-1], self.rules), shape, 3, nearest)
+            prepared = np.concatenate([prepared, resample_labels(array[-1], shape, nearest)[None]])
+        return Image(prepared, self._target(image))
 
     def prepare_case(self, case: Case) -> Case:
         """The case with its image prepared and its label on the same grid."""

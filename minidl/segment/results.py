@@ -89,7 +89,8 @@ def _baselines(config: Config, splits: Splits) -> dict[str, np.ndarray]:
     """The Dice of methods that need no network."""
 
     def arrays(cases: list[Case]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        images = [normalize(case.image.array, config.configuration.normalization) for case in cases]
+        rules = config.configuration.normalization  # of the image alone, not of a first stage's label map
+        images = [normalize(case.image.array[: len(rules)], rules) for case in cases]
         return images, [case.label.array for case in cases]
 
     n = len(config.classes)

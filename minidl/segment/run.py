@@ -1,4 +1,4 @@
-"""Runs: choose what a person left open, begin in a folder of its own, go on after a stop, load the result."""
+"""Runs: choose what a person left open, begin in a folder of its own, go on after a stop."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import minidl
 from minidl.data import Dataset, open_dataset
 from minidl.data.geometry import slice_axis
 from minidl.files import remove_unfinished
 from minidl.models import PlannedUNet
-from minidl.segment import checkpoint
+from minidl.segment import cascade, checkpoint
 from minidl.segment.config import FOLDS, HALVINGS, Config, quick_configuration
 from minidl.segment.lock import NAME as LOCK
 from minidl.segment.lock import only_run
@@ -22,6 +21,7 @@ from minidl.segment.results import write_results
 from minidl.segment.schedule import LEARNING_RATES
 from minidl.segment.splits import Splits, load_phantoms, split_cases, with_fold
 from minidl.segment.train import CHECKPOINT, Training
+from minidl.segment.trained import check_size
 
 RATIO = (10, 1, 2)
 MINUTES = 2.0
@@ -45,12 +45,14 @@ def train(
     seed: int = 0,
     classes: Sequence[str] | None = None,
     workers: int = WORKERS,
+    previous: Path | None = None,
 ) -> Path:
     """Train on a folder (None: generated phantoms), by a plan or without; returns the folder with the
     results.
 
     `fold` k of five: the cases that are not for testing are dealt anew and the k-th fifth validates; "all"
-    trains the five one after another, in folders fold_0 to fold_4.
+    trains the five one after another, in folders fold_0 to fold_4. `previous`: the run that a cascade
+    refines.
     """
     options = dict(locals())
     planned = None if plan is None else Plan.load(plan)
@@ -58,6 +60,7 @@ def train(
     chosen = None if planned is None else _planned(planned, config, batch)
     if config is not None and planned is None:
         raise ValueError("train: --config names a configuration of a plan; give --plan too")
+    cascade.check_previous(previous, planned, chosen, plan, split)
     if data is not None:
         dims = check_dims(open_dataset(data), chosen.dims if chosen else dims)
     dims = dims or 2
@@ -70,7 +73,7 @@ def train(
                 break  # stopped by hand
         return out
     with only_run(out):
-        dataset, splits = load_splits(data, dims, split, None if fold is None else int(fold))
+        dataset, splits = load_splits(data, dims, split, None if fold is None else int(fold), previous)
         print(dataset.describe())
         if planned:
             _check_plan(planned, dataset, plan)
@@ -79,6 +82,7 @@ def train(
             data=data, ratio=tuple(split), fold=None if fold is None else int(fold), classes=classes,
             minutes=minutes, steps=steps, batch=batch, augmentation=augmentation, optimizer=optimizer,
             learning_rate=learning_rate, seed=seed,
+            previous=None if previous is None else cascade.copy_previous(previous, out),
         )  # fmt: skip
         training = Training(made, splits, out, workers)
         training.save_checkpoint()  # from here on there is something to go on with
@@ -110,8 +114,9 @@ def resume(run: Path, workers: int = WORKERS) -> Path:
         check_size(config, run / CHECKPOINT)
         config.save(path)
         dataset, splits = load_splits(
-            None if config.data is None else Path(config.data), config.dims, config.ratio, config.fold
-        )
+            None if config.data is None else Path(config.data), config.dims, config.ratio, config.fold,
+            cascade.copied_previous(run, config),
+        )  # fmt: skip
         training = Training(config, splits, run, workers)
         training.resume(progress, tensors)
         print(f"Going on at step {progress.step} after {progress.minutes:.1f} minutes.")
@@ -134,40 +139,20 @@ def _finish(training: Training, dataset: Dataset) -> None:
     print(f"Results: {out}")
 
 
-def load_run(run: Path) -> tuple[Config, PlannedUNet]:
-    """The configuration and the trained network of a run folder."""
-    config, weights = Config.load(run / "config.json"), run / "weights.safetensors"
-    if not weights.is_file() and (run / CHECKPOINT).is_file():
-        raise ValueError(f"{run} is not finished; `minidl train --resume {run}` goes on with it")
-    tensors = minidl.load(weights)
-    check_size(config, weights)
-    model = config.network()
-    try:
-        model.load_state_dict(tensors)
-    except ValueError as error:
-        raise ValueError(f"{weights} does not fit {run / 'config.json'}: {error}") from error
-    model.eval()
-    return config, model
-
-
-def check_size(config: Config, weights: Path) -> None:
-    """Refuse a configuration whose network is larger than the file of its weights, before it is built."""
-    size = weights.stat().st_size
-    if config.least_bytes() > size:
-        raise ValueError(
-            f"{weights} has {size} bytes, too few for a network with features {config.configuration.features}"
-        )
-
-
 def load_splits(
-    data: Path | None, dims: int, ratio: Sequence[int], fold: int | None
+    data: Path | None, dims: int, ratio: Sequence[int], fold: int | None, previous: Path | None = None
 ) -> tuple[Dataset, Splits]:
-    """The dataset and its cases by what they are for; None gives generated phantoms."""
+    """The dataset and its cases by what they are for; None gives generated phantoms.
+
+    previous: the first stage of a cascade, which segments all of them.
+    """
     if data is None:
         dataset, splits = load_phantoms(dims)
     else:
         dataset = open_dataset(data)
         splits = split_cases(dataset.check(), ratio)
+    if previous is not None:
+        splits = cascade.with_previous(splits, previous)
     return dataset, splits if fold is None else with_fold(splits, fold, FOLDS)
 
 
@@ -256,11 +241,6 @@ def _planned(plan: Plan, name: str | None, batch: int | None) -> Configuration:
             f"train: the plan has no configuration {name!r}, it has {', '.join(plan.configurations)}"
         )
     configuration = plan.configurations[name or plan.recommended]
-    if configuration.previous is not None:
-        raise ValueError(
-            f"train: {configuration.name} needs the segmentations of {configuration.previous} as an input, "
-            "which train does not make; train another configuration"
-        )
     return replace(configuration, batch=batch or configuration.batch)
 
 
@@ -311,12 +291,14 @@ def _headline(config: Config, model: PlannedUNet, splits: Splits) -> str:
 
 def _facts(config: Config, model: PlannedUNet, splits: Splits, description: str) -> dict[str, Any]:
     size, c = "x".join(map(str, config.patch)), config.configuration
+    first = {"first stage": f"{c.previous}, {config.previous.run}"} if config.previous else {}
     fold = "" if config.fold is None else f", fold {config.fold} of {FOLDS}"
     return {
         "data": description,
         "split": f"{splits}{fold}",
         "network": f"{config.dims}-D U-Net, features {', '.join(map(str, c.features))}, "
         f"{sum(p.numel() for p in model.parameters()):,} parameters",
+        **first,
         "training": f"{size} patches, batch {c.batch}, {config.optimizer} {config.learning_rate:g}, "
         f"augmentation {config.augmentation}, seed {config.seed}, {config.budget}",
     }

@@ -59,10 +59,14 @@ class Sampler:
             voxels = self.foreground[i][rng.integers(len(self.foreground[i]))]
             centre = voxels[rng.integers(len(voxels))]
         try:
-            starts = self._starts(case.label.array.shape, centre, rng)
-            return self.augmentation.patch(case.image.array, case.label.array, starts, self.patch, rng)
+            return self._patch(case, self._starts(case.image.spatial, centre, rng), rng)
         except Exception as error:  # raised in another thread: say which case it was
             raise DataError(f"{case.name}: no patch could be made of it in step {step}: {error!r}") from error
+
+    def _patch(
+        self, case: Case, starts: Sequence[int], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self.augmentation.patch(case.image.array, case.label.array, starts, self.patch, rng)
 
     def _starts(self, shape: Sequence[int], centre: np.ndarray | None, rng: np.random.Generator) -> list[int]:
         """Where the patch begins: around the centre or anywhere, inside the image where it fits."""

@@ -14,17 +14,16 @@ import numpy as np
 import minidl
 from minidl import plot
 from minidl.autograd import Tensor
-from minidl.backend import to_numpy
 from minidl.data import Case
 from minidl.data.augment import AUGMENTATIONS
 from minidl.data.loader import Loader
-from minidl.models import PlannedUNet
 from minidl.nn import functional as F
 from minidl.segment import checkpoint, metrics
-from minidl.segment.checkpoint import Progress, Random, Record
+from minidl.segment.cascade import CascadeSampler
+from minidl.segment.checkpoint import CHECKPOINT, Progress, Random, Record
 from minidl.segment.config import LOSSES, Config
 from minidl.segment.diagnose import first_not_finite
-from minidl.segment.inference import predict_image
+from minidl.segment.inference import as_network, predict_image
 from minidl.segment.interrupt import Interrupt
 from minidl.segment.preprocess import Preprocessing
 from minidl.segment.sampling import Sampler
@@ -36,22 +35,7 @@ VALIDATIONS = 20  # at most so many in a run
 SAVING_SHARE = 0.01  # of the time, for checkpoints between the validations
 LARGEST_NORM = 12.0  # of all gradients together (nnU-Net)
 
-CHECKPOINT = "checkpoint.safetensors"
-
 Batch = tuple[np.ndarray, np.ndarray]
-
-
-def as_network(model: PlannedUNet) -> Callable[[np.ndarray], np.ndarray]:
-    """The model as a function from images to logits, both NumPy arrays, without a graph."""
-
-    @minidl.no_grad()
-    def network(images: np.ndarray) -> np.ndarray:
-        model.eval()
-        logits = to_numpy(model(minidl.from_numpy(images)).array)
-        model.train()
-        return logits
-
-    return network
 
 
 def mean_dice(network: Callable, cases: Sequence[Case], config: Config) -> np.ndarray:
@@ -137,7 +121,8 @@ class Training:
         if len(cases[0].image.spacing) > self.config.dims:
             cases = [part for case in cases for part in preprocessing.slice_case(case)]
         configuration = self.config.configuration
-        return Sampler(cases, configuration.patch, configuration.batch, AUGMENTATIONS[augmentation], seed)
+        kind = CascadeSampler if configuration.previous else Sampler
+        return kind(cases, configuration.patch, configuration.batch, AUGMENTATIONS[augmentation], seed)
 
     def _step(self, batch: Batch) -> None:
         loss = self._loss(batch)

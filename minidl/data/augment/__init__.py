@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,14 +44,17 @@ class Augmentation:
         patch: Sequence[int],
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The patch at `starts` of an image (C, *S) and its label (*S), both changed alike in space."""
+        """The patch at `starts` of an image (C, *S) and its label, both changed alike in space.
+
+        The label is a map (*S), or several (L, *S) on top of each other.
+        """
         places = self.spatial.draw(patch, rng) if self.spatial else None
         image, label = read(image, label, starts, patch, places)
         for change, probability, per_channel in self.intensity:
             if rng.random() < probability:
                 image = np.stack([change(x, rng) if rng.random() < per_channel else x for x in image])
-        flips = tuple(slice(None, None, -1 if rng.random() < self.mirror else 1) for _ in patch)
-        return image[(slice(None), *flips)], label[flips]
+        flips: Any = [slice(None, None, -1 if rng.random() < self.mirror else 1) for _ in patch]
+        return image[(..., *flips)], label[(..., *flips)]
 
 
 NNUNET = Augmentation(

@@ -102,7 +102,8 @@ def read(
     patch: Sequence[int],
     places: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The patch (C, *patch) and its label (*patch) at `starts`, or at `places` around its middle.
+    """The patch (C, *patch) and its label (*patch), or several (L, *patch), at `starts`, or at `places`
+    around its middle.
 
     Images are interpolated linearly, as in nnU-Net's second version: cubic splines take 4 to 5 times as long.
     A label is the class whose indicator, interpolated linearly, is the largest. Outside the image both are 0.
@@ -121,11 +122,15 @@ def read(
     def interpolate(array: np.ndarray) -> np.ndarray:
         return ndimage(xp).map_coordinates(array, places, order=1, mode="constant")
 
-    values = xp.unique(label)
-    deformed = xp.full(tuple(patch), values[0], label.dtype)
-    best = interpolate((label == values[0]).astype(np.float32)) if len(values) > 1 else None
-    for value in values[1:]:
-        share = interpolate((label == value).astype(np.float32))
-        deformed = xp.where(share > best, value, deformed)
-        best = xp.maximum(share, best)
-    return xp.stack([interpolate(channel) for channel in image]), deformed
+    def deform(label: np.ndarray) -> np.ndarray:
+        values = xp.unique(label)
+        deformed = xp.full(tuple(patch), values[0], label.dtype)
+        best = interpolate((label == values[0]).astype(np.float32)) if len(values) > 1 else None
+        for value in values[1:]:
+            share = interpolate((label == value).astype(np.float32))
+            deformed = xp.where(share > best, value, deformed)
+            best = xp.maximum(share, best)
+        return deformed
+
+    image = xp.stack([interpolate(channel) for channel in image])
+    return image, deform(label) if label.ndim == len(patch) else xp.stack([deform(part) for part in label])

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from minidl.data.augment import AUGMENTATIONS
 from minidl.files import atomic_write
-from minidl.models import PlannedUNet
+from minidl.models import CascadeUNet, PlannedUNet
 from minidl.segment.plan.fingerprint import Fingerprint
 from minidl.segment.plan.schema import parse, to_text
 from minidl.segment.plan.topology import Topology
@@ -48,7 +48,7 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One network and what it is trained on: "2d", "3d_fullres", "3d_lowres" or "3d_cascade".
+    """One network and what it is trained on: "2d", "3d_fullres", "3d_lowres" or "3d_cascade_fullres".
 
     Lengths run along the axes of the image as the file has them (for "2d" of a volume without
     `Plan.slice_axis`). Stages run from the full resolution down to the bottleneck.
@@ -65,7 +65,7 @@ class Configuration:
     strides: tuple[tuple[int, ...], ...]
     normalization: tuple[Normalization, ...]  # per channel
     batch_dice: bool  # sum Dice's overlaps over the batch before dividing
-    previous: str | None  # the configuration whose segmentation is an extra input, one-hot (the cascade)
+    previous: str | None  # the configuration whose segmentation is an extra input (the cascade)
     memory: int  # bytes: the estimate for a training step
     multiply_adds: int  # of a training step: those of the convolutions, forward and backward
 
@@ -104,12 +104,9 @@ class Configuration:
         return Topology(self.patch, self.kernels, self.strides)
 
     def network(self, channels: int, classes: int, **options: Any) -> PlannedUNet:
-        """A new network for images of so many channels; a cascade adds one for each foreground class.
-
-        The options are those of `PlannedUNet`.
-        """
-        extra = classes - 1 if self.previous else 0
-        return PlannedUNet(channels + extra, classes, self.features, self.kernels, self.strides, **options)
+        """A new network for images of so many channels; the options are those of `PlannedUNet`."""
+        kind = CascadeUNet if self.previous else PlannedUNet
+        return kind(channels, classes, self.features, self.kernels, self.strides, **options)
 
 
 @dataclass(frozen=True)
