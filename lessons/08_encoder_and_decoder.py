@@ -151,11 +151,11 @@ assert beyond[0] == 0 and (np.diff(beyond) > 0).all() and beyond[-1] < 0.35
 # Little. Most of an image's variance is slow. That is why the loss is easy to overlook: what is lost is small, thin, and
 # sits where we look for it, at the edges.
 #
-# ## The best mask through a coarse grid
+# ## Through a coarse grid, knowing the answer
 #
-# Now an unfair advantage: we hand the *true mask* to the bottleneck, as the share of tumour in every coarse cell. The
-# decoder interpolates and cuts at ½. No network that stores one number per cell is told more. We measure the Dice and
-# the **boundary error**: the mean distance, in pixels, between the two outlines.
+# Now an unfair advantage: we hand the *true mask* to the bottleneck, as the share of tumour in every coarse cell. A simple
+# decoder interpolates and cuts at ½; a trained one could do better, but it has to find those shares first. We measure the
+# Dice and the **boundary error**: the mean distance, in pixels, between the two outlines.
 #
 # **Predict:** which suffers first, the large organ or the small tumour? And what does Dice see of it?
 

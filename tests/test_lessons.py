@@ -62,6 +62,18 @@ def test_the_source_has_the_form_of_a_lesson(source):
     assert f"({source.stem}.ipynb)" in (ROOT / "lessons" / "README.md").read_text()
 
 
+def test_the_map_of_the_lecture_names_sections_that_exist():
+    readme = (ROOT / "lessons" / "README.md").read_text()
+    rows = re.findall(r"^\| (.+) \| (\d\d) \| (.+) \|$", readme.split("## Where each point")[1], re.MULTILINE)
+    assert len(rows) > 40 and {number for _, number, _ in rows} == {f"{n:02}" for n in range(1, 18)} - {"13"}
+    for point, number, section in rows:
+        source = build.find(number)
+        text = source.read_text(encoding="utf-8")
+        assert re.search(rf"^# #+ (\d\d · )?{re.escape(section)}$", text, re.MULTILINE), (
+            f"{point}: {source.name} has no section {section!r}"
+        )
+
+
 @pytest.mark.slow
 @every_lesson
 def test_stubs_fail_their_checks_and_solutions_pass(source):
