@@ -269,10 +269,17 @@ def test_agreement_with_the_authors_program(seed):
     theirs.addPairwiseBilateral(sxy=80, srgb=13, rgbim=np.ascontiguousarray(image), compat=10)
     expected = np.array(theirs.inference(5)).reshape(3, 24, 24)
     inputs = minidl.tensor(logits[None]), minidl.tensor(image.transpose(2, 0, 1)[None])
-    for method in ("lattice", "exact"):
-        with minidl.no_grad():
-            found = minidl.softmax(DenseCRF(method)(*inputs), 1).numpy()[0]
+    with minidl.no_grad():
+        lattice, exact = (
+            minidl.softmax(DenseCRF(method)(*inputs), 1).numpy()[0] for method in ("lattice", "exact")
+        )
+    for found in (lattice, exact):
         assert abs(found - expected).mean() < 0.003
         assert (found.argmax(0) == expected.argmax(0)).mean() >= 0.998
-        if method == "lattice":  # the same approximation; a single voxel may differ more from the exact sum
-            assert abs(found - expected).max() < 0.06
+    assert abs(lattice - expected).max() < 0.06
+    # Theirs is a lattice too, an approximation. Image 9 has two labels of nearly one colour, and a pixel in
+    # between: after one iteration it is off by a tenth, which the others amplify to 0.4. There our lattice is
+    # as far from the exact sum, and within 0.02 of theirs.
+    apart = abs(exact - expected).max(0) > 0.06
+    assert apart.sum() == (2 if seed == 9 else 0)
+    assert (abs(exact - lattice).max(0) > 0.06)[apart].all()

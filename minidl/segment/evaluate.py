@@ -38,7 +38,9 @@ def evaluate(
         print(f"\n{len(missing)} cases have no prediction: {', '.join(missing[:5])}")
     if against is not None:
         print(f"\n{predictions} minus {against}, in the cases that both have:\n")
-        print(metrics.format_table(compare(*tables)))
+        compared = compare(*tables)
+        print(metrics.format_table(compared))
+        print("\n" + "\n".join(verdict(row) for row in compared if row["measure"] == "dice"))
     metrics.write_csv(out or predictions / "metrics.csv", rows)
     return rows
 
@@ -73,6 +75,21 @@ def compare(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
                 "difference": metrics.mean(differences), "low": low, "high": high, "p": float(p),
             })  # fmt: skip
     return result
+
+
+def verdict(row: Row) -> str:
+    """A row of `compare` in words, which claim no more than its interval allows."""
+    low, high, n = row["low"], row["high"], row["cases"]
+    name = f"{row['class']}: {row['measure']}"
+    if np.isnan(low):
+        return f"{name}: too few cases to tell ({n})."
+    if low == high == 0:
+        return f"{name}: no difference at all in {n} cases."
+    better = "the first is better" if low > 0 else "the other is better" if high < 0 else None
+    return (
+        f"{name} differs by {row['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, {n} cases "
+        f"({row['better']} better): {better or 'neither is shown to be better'}."
+    )
 
 
 def _pairs(folder: Path, truths: Path) -> dict[str, tuple[Image, Image]]:

@@ -88,19 +88,19 @@ def choose_postprocessing(
             "needs one truth per prediction, and at least one"
         )
     chosen = Postprocessing()
-    best = _mean_dice(predictions, truths, len(classes))
+    best = mean_dice_of_cases(predictions, truths, len(classes))
     candidates = [lambda p: Postprocessing(True, p.classes)] + [
         lambda p, c=c: Postprocessing(p.foreground, (*p.classes, c)) for c in range(1, len(classes))
     ]
     for more in candidates:
         candidate = more(chosen)
-        score = _mean_dice([candidate(labels) for labels in predictions], truths, len(classes))
+        score = mean_dice_of_cases([candidate(labels) for labels in predictions], truths, len(classes))
         if score.mean() > best.mean() and (score >= best).all():
             chosen, best = candidate, score
     return chosen
 
 
-def _mean_dice(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], n: int) -> np.ndarray:
+def mean_dice_of_cases(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], n: int) -> np.ndarray:
     """Per foreground class the mean over the cases where it is or was predicted; 1 if there are none."""
     scores = np.array([[dice(p == c, t == c) for c in range(1, n)] for p, t in zip(predictions, truths)])
     defined = ~np.isnan(scores)
