@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from minidl.kernels import numpy_conv, numpy_local, numpy_loss, numpy_norm, numpy_optim, numpy_pool, reference
+from minidl.kernels import (
+    cuda_conv,
+    numpy_conv,
+    numpy_local,
+    numpy_loss,
+    numpy_norm,
+    numpy_optim,
+    numpy_pool,
+    reference,
+)
 
 
 class Numpy:
@@ -22,6 +29,19 @@ class Numpy:
     sgd, adam = numpy_optim.sgd, numpy_optim.adam
 
 
+class Cuda:
+    """The kernels for CuPy arrays: convolutions in CUDA C, the others by CuPy's functions."""
+
+    conv, conv_input, conv_weight = cuda_conv.conv, cuda_conv.conv_input, cuda_conv.conv_weight
+    norm_leaky_relu = reference.norm_leaky_relu
+    norm_leaky_relu_backward = reference.norm_leaky_relu_backward
+    local_sum, local_spread = reference.local_sum, reference.local_spread
+    local_dot = reference.local_dot
+    softmax_sums, softmax_sums_backward = reference.softmax_sums, reference.softmax_sums_backward
+    over_planes, overwrite = reference.over_planes, reference.overwrite
+    sgd, adam = reference.sgd, reference.adam
+
+
 def of(xp: Any) -> Any:
     """The kernels for arrays of this array module, under the same names."""
-    return Numpy if xp is np else reference
+    return {"numpy": Numpy, "cupy": Cuda}.get(xp.__name__, reference)

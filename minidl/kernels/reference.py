@@ -83,6 +83,7 @@ def _standardized(x, per_sample, eps):
     """x̂ = (x - mean) / sqrt(var + eps), 1 / sqrt(var + eps), and the axes over which the statistics go."""
     xp = array_module(x)
     axes = tuple(range(2, x.ndim)) if per_sample else (0, *range(2, x.ndim))
+    x = x.astype(_wide(x.dtype, xp), copy=False)
     centred = x - x.mean(axes, keepdims=True)
     scale = 1 / xp.sqrt((centred * centred).mean(axes, keepdims=True) + eps)
     return centred * scale, scale, axes
@@ -103,11 +104,13 @@ def norm_leaky_relu_backward(g, x, w, b, *, per_sample, eps, slope):
     xp = array_module(x)
     normal, scale, axes = _standardized(x, per_sample, eps)
     weight = _per_channel(w, x.ndim)
+    g = g.astype(normal.dtype, copy=False)
     h = xp.where(normal * weight + _per_channel(b, x.ndim) > 0, g, g * slope)
     mean_h, mean_hx = h.mean(axes, keepdims=True), (h * normal).mean(axes, keepdims=True)
     gx = weight * scale * (h - mean_h - normal * mean_hx)
     others = (0, *range(2, x.ndim))
-    return gx.astype(x.dtype, copy=False), (h * normal).sum(others), h.sum(others)
+    gw, gb = (h * normal).sum(others), h.sum(others)
+    return gx.astype(x.dtype, copy=False), gw.astype(w.dtype, copy=False), gb.astype(b.dtype, copy=False)
 
 
 # ---- planes ----------------------------------------------------------------------------------------
