@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from minidl import cuda
+from minidl.devices import processor
 from minidl.files import atomic_write
 
 FILE = Path(__file__).with_name("results.json")
@@ -33,15 +35,6 @@ class Comparison:
         return self.minidl / self.other
 
 
-def processor() -> str:
-    """The processor's name (Linux tells it in /proc/cpuinfo)."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def machine(threads: int) -> dict[str, Any]:
     """What the numbers depend on."""
     return {
@@ -50,6 +43,7 @@ def machine(threads: int) -> dict[str, Any]:
         "Python": platform.python_version(),
         "NumPy": np.__version__,
         "PyTorch": torch.__version__,
+        **({"GPU": cuda.get_device_name()} if cuda.is_available() else {}),
     }
 
 

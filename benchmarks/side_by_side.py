@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from benchmarks.results import processor
+from minidl.devices import processor
 from minidl.kernels.threads import set_num_threads
 
 TURN = 0.05  # seconds

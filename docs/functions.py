@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import minidl
-from minidl import nn, optim
+from minidl import amp, cuda, nn, optim
 from minidl.autograd import Op
 from minidl.nn import functional
 from minidl.ops import bilinear, elementary, fused, linear, logic, pointwise  # noqa: F401 - registers all ops
@@ -44,6 +44,8 @@ those where they differ. By intention:
 - Slices may have negative steps, as in NumPy. Dtypes are NumPy's.
 - A tensor keeps its values in `.array`, a NumPy or CuPy array.
 - Arguments that PyTorch keeps for compatibility (`size_average`, `reduce`, `inplace`, `out`) do not exist.
+- `autocast` computes in float16 alone, as NumPy has no bfloat16, and by one list on the CPU and on the GPU.
+- `cuda.max_memory_allocated` counts from the first `cuda.reset_peak_memory_stats()` on.
 - `interpolate` also knows cubic interpolation in 1-D and 3-D (`mode="cubic"`, `"tricubic"`) ★.
 """
 
@@ -107,4 +109,6 @@ def page() -> str:
         "## `minidl.nn.functional`", _table(_functions(functional), functional),
         "## `minidl.nn`", _table(_classes(nn), nn),
         "## `minidl.optim`", _table(_classes(optim), optim),
+        "## `minidl.amp`", _table(_classes(amp), amp),
+        "## `minidl.cuda`", _table(_functions(cuda), cuda),
     ]) + "\n"  # fmt: skip

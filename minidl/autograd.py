@@ -38,10 +38,14 @@ from minidl.backend import Array, array_module, as_array, device, device_of
 # ---- recording ----------------------------------------------------------------------------------
 
 
+Casts = Callable[[str, Sequence], Sequence]  # the name of a function and its inputs -> the inputs cast
+
+
 class _Mode(threading.local):
     recording = True
     nodes: list[Node] | None = None  # where `recorded_nodes` collects
     saving = True
+    casts: Casts | None = None
 
 
 _mode = _Mode()
@@ -108,6 +112,21 @@ def shapes_only() -> Iterator[None]:
 def is_saving_enabled() -> bool:
     """Whether recorded ops keep what backward needs, as they do outside `shapes_only`."""
     return _mode.saving
+
+
+@contextmanager
+def casting(casts: Casts | None) -> Iterator[None]:
+    """Inside, every op passes its inputs through `casts` first: how `autocast` gets to see them."""
+    outer, _mode.casts = _mode.casts, casts
+    try:
+        yield
+    finally:
+        _mode.casts = outer
+
+
+def current_casts() -> Casts | None:
+    """What the innermost `casting` of this thread gave."""
+    return _mode.casts
 
 
 # ---- tensors -----------------------------------------------------------------------------------
@@ -301,6 +320,8 @@ class Op:
 
     def __call__(self, *inputs: Any, **static: Any) -> Tensor:
         """Inputs are Tensors, or Python numbers where the forward takes them."""
+        if _mode.casts is not None:
+            inputs = tuple(_mode.casts(self.name, inputs))
         inputs = self.prepared(inputs)
         arrays, parents, recorded, xp = [], [], False, None
         for x in inputs:  # one loop and no property look-ups: this runs for every op
@@ -417,7 +438,7 @@ def _cotangents(
     every, named = targets is None, targets or set()
     useful = set(order) if every else _on_the_way(order, named)
 
-    with set_grad_enabled(create_graph):
+    with set_grad_enabled(create_graph), casting(None):  # cotangents have the dtypes of forward
         for node in order:
             g = arrived.get(node) if node in named else arrived.pop(node, None)
             if g is None or node not in useful:

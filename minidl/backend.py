@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -46,13 +47,17 @@ def to_numpy(array: Array) -> np.ndarray:
 @cache
 def special(xp: ModuleType) -> Any:
     """SciPy's special functions for the arrays of `xp`; imported when somebody first needs one."""
-    return import_module("cupyx.scipy.special" if xp.__name__ == "cupy" else "scipy.special")
+    return _scipy(xp, "special")
 
 
 @cache
 def ndimage(xp: ModuleType) -> Any:
     """SciPy's image functions (filters, interpolation) for the arrays of `xp`; imported when first needed."""
-    return import_module("cupyx.scipy.ndimage" if xp.__name__ == "cupy" else "scipy.ndimage")
+    return _scipy(xp, "ndimage")
+
+
+def _scipy(xp: ModuleType, name: str) -> ModuleType:
+    return import_module(f"{'' if xp is np else f'{xp.__name__}x.'}scipy.{name}")
 
 
 # ---- devices -----------------------------------------------------------------------------------
@@ -72,25 +77,44 @@ class device:
 CPU = device("cpu")
 
 
+def why_no_cuda() -> str | None:
+    """What keeps CuPy from being used, as a sentence; None where nothing does."""
+    if find_spec("cupy") is None:
+        return 'CuPy is not installed; `pip install "minidl[cuda12]"` or "minidl[cuda13]" brings it'
+    try:
+        module = import_module("cupy")
+    except ImportError as error:
+        return f"CuPy is installed but cannot be imported: {error.__cause__ or error}"
+    if module.cuda.is_available():
+        return None
+    runtime = module.cuda.runtime
+    driver, needed = runtime.driverGetVersion() // 1000, runtime.runtimeGetVersion() // 1000
+    if not driver:
+        return f"CuPy {module.__version__} is installed, but there is no NVIDIA driver"
+    if driver < needed:
+        return (
+            f"the NVIDIA driver is too old: it knows CUDA {driver}, CuPy {module.__version__} needs "
+            f'{needed}; update it or install "minidl[cuda{driver}]"'
+        )
+    return f"CuPy {module.__version__} and an NVIDIA driver are installed, but there is no CUDA device"
+
+
 @cache
 def cupy() -> Any:
     """The cupy module, ready for use; raises RuntimeError that says why it cannot be used."""
-    try:
-        import cupy as module
-    except ImportError as error:
-        raise RuntimeError(
-            'cuda: CuPy is not installed; `pip install "minidl[cuda12]"` or "minidl[cuda13]" brings it'
-        ) from error
-    if not module.cuda.is_available():
-        raise RuntimeError("cuda: CuPy is installed but finds no CUDA device or driver")
+    if (reason := why_no_cuda()) is not None:
+        raise RuntimeError(f"cuda: {reason}")
+    module = import_module("cupy")
     register(module.ndarray, module)
     return module
 
 
-def as_device(name: str | device) -> device:
-    """ "cpu", "cuda" or "cuda:1" as a `device`."""
+def as_device(name: str | int | device) -> device:
+    """ "cpu", "cuda" or "cuda:1" as a `device`; 1 is "cuda:1"."""
     if isinstance(name, device):
-        return name
+        return name if name.type == "cpu" or name.index is not None else device("cuda", 0)
+    if isinstance(name, int) and not isinstance(name, bool):
+        name = f"cuda:{name}"
     kind, _, index = str(name).partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
         raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {name!r}")

@@ -7,66 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be positive, got {text}")
-    return value
+from minidl.arguments import count, device, memory, minutes, option, position, positive, sizes, split, whole
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
-    return value
-
-
-def _split(text: str) -> tuple[int, ...]:
-    parts = tuple(_count(part) for part in text.split(","))
-    if len(parts) != 3:
-        raise argparse.ArgumentTypeError(f"expected TRAIN,VALIDATION,TEST, got {text}")
-    return parts
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(_count(part) for part in text.lower().split("x"))
-
-
-def _position(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
-
-
-def _option(text: str) -> tuple[str, object]:
-    import ast
-
-    name, equals, value = text.partition("=")
-    if not (name.isidentifier() and equals):
-        raise argparse.ArgumentTypeError(f"expected OPTION=VALUE, got {text}")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value  # a word: norm=batch
-
-
-def _minutes(text: str) -> float | None:
-    return None if text == "unlimited" else _positive(text)
-
-
-def _memory(text: str) -> int:
-    from minidl.segment.plan.words import bytes_of
-
-    try:
-        return bytes_of(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _add_device(command: argparse.ArgumentParser) -> None:
+    default = command.argument_default or "cpu"
+    command.add_argument("--device", type=device, metavar="DEVICE", default=default,
+                         help="where the network lives: cpu, cuda or cuda:N (default: cpu)")  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,  # what is not given is left to `job.plan`
     )  # fmt: skip
     plan.add_argument("data", type=Path, metavar="FOLDER", help="as for `minidl train`")
-    plan.add_argument("--memory", type=_memory, metavar="SIZE", help="of a training step (default: 8GB)")
-    plan.add_argument("--minutes", type=_minutes, metavar="N",
+    plan.add_argument("--memory", type=memory, metavar="SIZE", help="of a training step (default: 8GB)")
+    plan.add_argument("--minutes", type=minutes, metavar="N",
                       help="of a training on this computer, or 'unlimited' (default: 30)")  # fmt: skip
     plan.add_argument("--rule", choices=("nnunet", "lecture"),
                       help="how often to halve: as nnU-Net, or as the lecture (default: nnunet)")  # fmt: skip
@@ -108,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
         "--dims", type=int, choices=(2, 3), help="a 2-D or 3-D network (default: as the images)"
     )
     budget = train.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=_positive, help="training time (default: the plan's, or 2)")
-    budget.add_argument("--steps", type=_count, help="training steps, for a run that can be repeated exactly")
+    budget.add_argument("--minutes", type=positive, help="training time (default: the plan's, or 2)")
+    budget.add_argument("--steps", type=count, help="training steps, for a run that can be repeated exactly")
     train.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the results go (default: a new one in runs/)"
     )
@@ -120,24 +67,28 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--classes", nargs="+", metavar="NAME", help="names of the label values, background first"
     )
-    train.add_argument("--split", type=_split, metavar="A,B,C",
+    train.add_argument("--split", type=split, metavar="A,B,C",
                        help="training, validation, test: counts, or a ratio (default: 10,1,2)")  # fmt: skip
     train.add_argument("--fold", choices=("0", "1", "2", "3", "4", "all"),
                        help="cross-validation: the fifth that validates, or all of them in turn")  # fmt: skip
     train.add_argument(
-        "--batch", type=_count, help="patches per step (default: the plan's, or 8 in 2-D, 2 in 3-D)"
+        "--batch", type=count, help="patches per step (default: the plan's, or 8 in 2-D, 2 in 3-D)"
     )
     train.add_argument("--augmentation", choices=("none", "mirror", "nnunet", "elastic"),
                        help="default: nnunet with a plan; without, mirror pictures alone")  # fmt: skip
     train.add_argument("--optimizer", choices=("adam", "sgd", "adam-plateau"),
                        help="sgd: nnU-Net's; adam-plateau: its first preprint's (default: adam)")  # fmt: skip
     train.add_argument(
-        "--learning-rate", type=_positive, help="the first step size (default: 0.003 for adam, 0.01 for sgd)"
+        "--learning-rate",
+        type=positive,
+        help="the first step size (default: 0.003 for adam, 0.01 for sgd)",
     )
-    train.add_argument("--seed", type=_whole, help="the start of all random numbers (default: 0)")
+    train.add_argument("--seed", type=whole, help="the start of all random numbers (default: 0)")
     train.add_argument(
-        "--workers", type=_whole, help="threads that make batches (default: 1); changes no result"
+        "--workers", type=whole, help="threads that make batches (default: 1); changes no result"
     )
+
+    _add_device(train)
 
     predict = commands.add_parser(
         "predict", help="segment images with a trained network, or with several together"
@@ -152,9 +103,21 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--mirror", action=argparse.BooleanOptionalAction,
                          help="average over reflections of each image, which takes 4 or 8 times as long "
                          "(default: where the network was trained on mirrored images)")  # fmt: skip
+    predict.add_argument("--crf", action="store_true",
+                         help="let the CRF that `minidl crf` fitted to each run correct it")  # fmt: skip
     predict.add_argument(
         "-o", "--out", type=Path, required=True, metavar="FOLDER", help="where the label maps go"
     )
+    _add_device(predict)
+
+    crf = commands.add_parser(
+        "crf", help="fit the CRF of `minidl predict --crf` to the validation cases of a run",
+        description="Choose bandwidths, weights, iterations and compatibility of a CRF by the Dice of the "
+        "run's validation cases, or none at all if none is better. Writes crf.json into the run.",
+    )  # fmt: skip
+    crf.add_argument("run", type=Path, metavar="RUN",
+                     help="what `minidl train` left; of cross-validation, all folds")  # fmt: skip
+    _add_device(crf)
 
     evaluate = commands.add_parser("evaluate", help="compare predicted label maps with the truth")
     evaluate.add_argument("predictions", type=Path, help="the folder that `minidl predict` wrote")
@@ -180,25 +143,27 @@ def parser() -> argparse.ArgumentParser:
     ablate.add_argument("--arms", nargs="+", metavar="ARM",
                         help="vanilla, batch-norm, no-norm, relu, no-augmentation, ce-only, dice-only, or "
                         "TOML files with a table [NAME] for each arm (default: those seven)")  # fmt: skip
-    ablate.add_argument("--seeds", type=_count, metavar="N", help="trainings of each arm (default: 5)")
+    ablate.add_argument("--seeds", type=count, metavar="N", help="trainings of each arm (default: 5)")
     ablate.add_argument("--dims", type=int, choices=(2, 3), help="as for `minidl train`")
     budget = ablate.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=_positive, metavar="M", help="of each training (default: 2)")
-    budget.add_argument("--steps", type=_count, help="of each training, so that it can be repeated exactly")
-    ablate.add_argument("--batch", type=_count, help="as for `minidl train`")
-    ablate.add_argument("--split", type=_split, metavar="A,B,C", help="as for `minidl train`")
-    ablate.add_argument("--processes", type=_count, metavar="N",
+    budget.add_argument("--minutes", type=positive, metavar="M", help="of each training (default: 2)")
+    budget.add_argument("--steps", type=count, help="of each training, so that it can be repeated exactly")
+    ablate.add_argument("--batch", type=count, help="as for `minidl train`")
+    ablate.add_argument("--split", type=split, metavar="A,B,C", help="as for `minidl train`")
+    ablate.add_argument("--processes", type=count, metavar="N",
                         help="trainings at a time, which share the cores (default: one a core)")  # fmt: skip
     ablate.add_argument("--out", type=Path, metavar="FOLDER",
                         help="where the results go (default: runs/NAME-ablation)")  # fmt: skip
+    _add_device(ablate)
 
     field = commands.add_parser(
         "receptive-field", help="what each pixel of a network's output sees of the image"
     )
     field.add_argument("model", help='a built-in network ("unet2d"), the folder of a run, or MODULE:CALLABLE')
-    field.add_argument("--input", type=_sizes, metavar="1x1x256x256", help="samples x channels x image")
-    field.add_argument("--position", type=_position, metavar="ROW,COLUMN", help="say what this output sees")
+    field.add_argument("--input", type=sizes, metavar="1x1x256x256", help="samples x channels x image")
+    field.add_argument("--position", type=position, metavar="ROW,COLUMN", help="say what this output sees")
     field.add_argument("--plot", type=Path, metavar="PNG", help="draw that position's field on an image")
+    _add_device(field)
 
     summary = commands.add_parser(
         "summary", help="what a network costs: parameters, multiply-adds, and the memory of a training step"
@@ -207,12 +172,19 @@ def parser() -> argparse.ArgumentParser:
         "model", help='a built-in network ("unet3d"), the folder of a run, or MODULE:CALLABLE'
     )
     summary.add_argument(
-        "options", nargs="*", type=_option, metavar="OPTION=VALUE",
+        "options", nargs="*", type=option, metavar="OPTION=VALUE",
         help="of that network: checkpoint=True, features=16,32,64",
     )  # fmt: skip
     summary.add_argument(
-        "--input", type=_sizes, required=True, metavar="1x1x96x96x96", help="samples x channels x image"
+        "--input",
+        type=sizes,
+        required=True,
+        metavar="1x1x96x96x96",
+        help="samples x channels x image",
     )
+    _add_device(summary)
+
+    commands.add_parser("devices", help="the processor, the GPUs, and why CuPy cannot use them, if so")
 
     data = commands.add_parser("data", help="public datasets, and generated ones as files")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -221,10 +193,13 @@ def parser() -> argparse.ArgumentParser:
     get.add_argument("name", metavar="NAME", help="as `minidl data list` has it")
     made = actions.add_parser("phantom", help="write generated images as a Decathlon folder")
     made.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist yet")
-    made.add_argument("-n", type=_count, default=40, metavar="N", help="how many (default: 40)")
+    made.add_argument("-n", type=count, default=40, metavar="N", help="how many (default: 40)")
     made.add_argument("--dims", type=int, choices=(2, 3), default=2, help="pictures or volumes (default: 2)")
     made.add_argument(
-        "--size", type=_count, metavar="SIZE", help="pixels along each axis (default: 128, in 3-D 48)"
+        "--size",
+        type=count,
+        metavar="SIZE",
+        help="pixels along each axis (default: 128, in 3-D 48)",
     )
     made.add_argument(
         "--split", choices=("train", "validation", "test", "shifted"), default="train",
@@ -260,7 +235,11 @@ def _lesson(number: str | None) -> None:
 
 
 def _receptive_field(
-    model: str, input: tuple[int, ...] | None, position: tuple[int, ...] | None, plot: Path | None
+    model: str,
+    input: tuple[int, ...] | None,
+    position: tuple[int, ...] | None,
+    plot: Path | None,
+    device: str,
 ) -> None:
     """Print what the positions of a network's output see, layer by layer and in all."""
     import numpy as np
@@ -270,7 +249,7 @@ def _receptive_field(
     from minidl.receptive_field.plot import on_image
     from minidl.segment.find_model import find_model
 
-    network = find_model(model).eval()
+    network = find_model(model).to(device=device).eval()
     if input is None:  # what the first convolution takes, of a usual size
         kernels = [p.shape for p in network.parameters() if p.ndim > 2]
         if not kernels:
@@ -289,14 +268,21 @@ def _receptive_field(
         print(f"drawn: {plot}")
 
 
-def _summary(model: str, options: Sequence[tuple[str, object]], input: tuple[int, ...]) -> None:
+def _summary(model: str, options: Sequence[tuple[str, object]], input: tuple[int, ...], device: str) -> None:
     """Print what a network costs."""
     from minidl.models import NETWORKS
     from minidl.segment.find_model import find_model
     from minidl.summary import summary
 
     channels = {"in_channels": input[1]} if model in NETWORKS and len(input) > 2 else {}
-    print(summary(find_model(model, **{**channels, **dict(options)}), input))
+    print(summary(find_model(model, **{**channels, **dict(options)}).to(device=device), input))
+
+
+def _devices() -> None:
+    """Print what there is to compute on."""
+    from minidl.devices import table
+
+    print(table())
 
 
 def _data(
@@ -329,18 +315,18 @@ def _data(
     print(f"{folder}\nGo on with: minidl train --data {folder}")
 
 
-def _resume(resume: Path, workers: int = 1, **others: object) -> None:
+def _resume(resume: Path, workers: int = 1, device: str = "cpu", **others: object) -> None:
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise ValueError(f"--resume goes on with what {resume} began with; leave out {names}")
     from minidl.segment import job
 
-    job.resume(resume, workers)
+    job.resume(resume, workers, device)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status: 0, 2 for a mistake in what was asked for, 130 for Ctrl-C."""
-    options = vars(parser().parse_args(arguments))
+    options = vars(parser().parse_args(words))
     command = options.pop("command")
     from minidl.segment import job
 
@@ -353,6 +339,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _summary(**options)
         elif command == "data":
             _data(**options)
+        elif command == "devices":
+            _devices()
         elif command == "train" and "resume" in options:
             _resume(**options)
         else:

@@ -29,6 +29,23 @@ def _as_array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
     return np.array(numpy(self), dtype=dtype, copy=copy)
 
 
+def _dlpack(
+    self: Tensor,
+    *,
+    stream: Any = None,
+    max_version: tuple[int, int] | None = None,
+    dl_device: tuple[int, int] | None = None,
+    copy: bool | None = None,
+) -> Any:
+    """The values for another library's `from_dlpack`, which then shares the memory."""
+    if self.requires_grad:
+        raise BufferError("__dlpack__: this tensor requires a gradient; use .detach()")
+    options = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+    if self.device == backend.CPU and not (self.array.flags.writeable or copy):  # readers may not ask
+        raise BufferError("__dlpack__: this tensor's memory is read-only and cannot be shared; use .clone()")
+    return self.array.__dlpack__(**{name: value for name, value in options.items() if value is not None})
+
+
 def item(self: Tensor) -> bool | int | float:
     """The one element as a Python number."""
     if self.array.size != 1:
@@ -106,21 +123,28 @@ def to(
 
     If nothing changes, itself or a `copy`. `non_blocking` changes nothing: copies wait for each other.
     """
+    dtype, where = destination(targets, dtype, device)
+    moved = self if where is None or where == self.device else linear.to_device(self, target=where)
+    y = moved if dtype is None or dtype == moved.dtype else linear.cast(moved, dtype=dtype)
+    return clone(y) if copy and y is self else y
+
+
+def destination(
+    targets: tuple, dtype: Any = None, device: Any = None
+) -> tuple[np.dtype | None, backend.device | None]:
+    """The dtype and the device that the arguments of `to` name; None for what they leave as it is."""
     for target in targets:
         if isinstance(target, Tensor):
             dtype, device = target.dtype, target.device
-        elif isinstance(target, backend.device) or str(target).partition(":")[0] in ("cpu", "cuda"):
+        elif isinstance(target, (backend.device, int)) or str(target).partition(":")[0] in ("cpu", "cuda"):
             device = target
         else:
             dtype = target
     try:
-        dtype = self.dtype if dtype is None else np.dtype(dtype)
+        dtype = None if dtype is None else np.dtype(dtype)
     except TypeError:
         raise TypeError(f"to: expected a device, a dtype or a Tensor, got {dtype!r}") from None
-    where = self.device if device is None else backend.as_device(device)
-    moved = self if self.device == where else linear.to_device(self, target=where)
-    y = moved if moved.dtype == dtype else linear.cast(moved, dtype=dtype)
-    return clone(y) if copy and y is self else y
+    return dtype, None if device is None else backend.as_device(device)
 
 
 def _to_dtype(dtype: np.dtype) -> Callable[[Tensor], Tensor]:
@@ -169,7 +193,8 @@ _METHODS: dict[str, Any] = {
     "__lt__": logic.lt, "__le__": logic.le, "__gt__": logic.gt, "__ge__": logic.ge,
     "__getitem__": indexing.getitem, "__setitem__": _no_assignment,
     "__len__": _length, "__iter__": _iterate, "__contains__": _contains,
-    "__bool__": _truth, "__index__": _index, "__array__": _as_array, "__deepcopy__": _deepcopy,
+    "__bool__": _truth, "__index__": _index, "__array__": _as_array, "__dlpack__": _dlpack,
+    "__dlpack_device__": lambda self: self.array.__dlpack_device__(), "__deepcopy__": _deepcopy,
     "__float__": lambda self: float(item(self)), "__int__": lambda self: int(item(self)),
     "__format__": lambda self, spec: format(item(self), spec) if spec else repr(self),
     # values
@@ -178,7 +203,7 @@ _METHODS: dict[str, Any] = {
     # copies, dtype and device
     "clone": clone, "contiguous": lambda self: self, "to": to,
     "type_as": lambda self, other: to(self, dtype=other.dtype),
-    "cpu": lambda self: to(self, "cpu"), "cuda": lambda self: to(self, "cuda"),
+    "cpu": lambda self: to(self, "cpu"), "cuda": lambda self, device="cuda": to(self, device=device),
     "float": _to_dtype(dtypes.float32), "double": _to_dtype(dtypes.float64),
     "half": _to_dtype(dtypes.float16), "long": _to_dtype(dtypes.int64), "int": _to_dtype(dtypes.int32),
     "bool": _to_dtype(dtypes.bool),

@@ -53,12 +53,17 @@ def save(
             file.write(array.data)
 
 
-def load(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file; ValueError that names the file if it is damaged or missing."""
+def load(path: str | os.PathLike, map_location: str | int | backend.device = "cpu") -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, on that device; a file says nothing of where they lived before.
+
+    Errors: ValueError that names the file if it is damaged or missing.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    where = backend.as_device(map_location)
     try:
-        return {key: Tensor(array) for key, array in load_file(path).items()}
+        arrays = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"load: {os.fspath(path)} is not a readable safetensors file: {error}") from error
+    return {key: Tensor(backend.to_device(array, where)) for key, array in arrays.items()}

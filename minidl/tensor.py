@@ -13,7 +13,8 @@ from minidl.dtypes import OF_PYTHON
 from minidl.ops.shaping import sizes_of
 
 Number = bool | int | float
-Device = str | backend.device | None
+Device = str | int | backend.device | None
+DLPACK_HOST = (1, 3)  # kDLCPU and kDLCUDAHost: memory that NumPy can read
 
 # ---- from data -----------------------------------------------------------------------------------
 
@@ -36,6 +37,25 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}")
+    return Tensor(array)
+
+
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """A tensor that shares the memory of an array of another library: of PyTorch, CuPy, JAX or NumPy.
+
+    Errors: TypeError for what has no `__dlpack__`, and for dtypes that NumPy does not have (bfloat16);
+    BufferError where the other library refuses, as PyTorch does for tensors that require a gradient.
+    """
+    if not (hasattr(ext_tensor, "__dlpack__") and hasattr(ext_tensor, "__dlpack_device__")):
+        name = type(ext_tensor).__name__
+        raise TypeError(f"from_dlpack: {name} has no __dlpack__; minidl.tensor(...) makes a copy")
+    xp = np if ext_tensor.__dlpack_device__()[0] in DLPACK_HOST else backend.cupy()
+    try:
+        array = xp.from_dlpack(ext_tensor)
+    except RuntimeError as error:  # what NumPy says to a dtype that it does not have
+        raise TypeError(f"from_dlpack: cannot share {type(ext_tensor).__name__}: {error}") from error
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"from_dlpack: cannot make a tensor of {array.dtype} values")
     return Tensor(array)
 
 

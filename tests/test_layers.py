@@ -13,9 +13,10 @@ import minidl
 
 PACKAGE = Path(minidl.__file__).parent
 ROOMS = (
-    "dtypes", "backend", "files", "kernels", "autograd", "utils", "ops", "inplace", "tensor", "methods",
-    "linalg", "serialize", "nn", "optim", "models", "crf", "summary", "plot",
-    "receptive_field", "checkerboard", "data", "segment", "testing", "check", "notebook", "cli",
+    "dtypes", "backend", "cuda", "files", "kernels", "backends", "devices", "autograd", "mixed_precision",
+    "utils", "ops", "inplace", "tensor", "methods", "linalg", "serialize", "nn", "optim", "amp", "models",
+    "crf", "summary", "plot", "receptive_field", "checkerboard", "data", "segment", "testing", "check",
+    "notebook", "arguments", "cli",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 HOST_ONLY = {"dtype", "ndarray", "generic", "integer", "intp", "bool_", "iinfo", "finfo", "promote_types",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from minidl import backend
 from minidl.autograd import Tensor
+from minidl.methods import destination
 
 
 class Parameter(Tensor):
@@ -150,7 +151,7 @@ class Module:
                 array = value.array if isinstance(value, Tensor) else np.asarray(value)
                 tensor.array[...] = backend.to_device(array, tensor.device).astype(tensor.dtype)
 
-    def _apply(self, change: Callable[[Tensor], Tensor]) -> Module:
+    def _apply(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Replace the array of every parameter, gradient and buffer; the tensors stay the same objects."""
         for tensor in (*self.parameters(), *(t for _, t in self.named_buffers())):
             tensor.array = change(tensor.detach()).array
@@ -158,38 +159,43 @@ class Module:
                 tensor.grad = change(tensor.grad.detach())
         return self
 
-    def to(self, target: Any) -> Module:
-        """Move to a device, or cast the floating-point tensors to a dtype; returns the module itself."""
-        is_device = isinstance(target, (str, backend.device)) and str(target)[:3] in ("cpu", "cud")
-        return self._apply(lambda t: t.to(target) if is_device or t.dtype.kind == "f" else t)
+    def to(self, *targets: Any, device: Any = None, dtype: Any = None) -> Self:
+        """Move to a device, cast the floating-point tensors to a dtype, or both; as another tensor is.
 
-    def cpu(self) -> Module:
+        Returns the module itself; its parameters stay the same objects, so optimisers go on with them.
+        """
+        dtype, where = destination(targets, dtype, device)
+        if dtype is not None and dtype.kind != "f":
+            raise TypeError(f"{type(self).__name__}.to: expected a floating-point dtype, got {dtype}")
+        return self._apply(lambda t: t.to(device=where, dtype=dtype if t.dtype.kind == "f" else None))
+
+    def cpu(self) -> Self:
         """Move to the CPU."""
         return self.to("cpu")
 
-    def cuda(self) -> Module:
-        """Move to the GPU."""
-        return self.to("cuda")
+    def cuda(self, device: Any = "cuda") -> Self:
+        """Move to a GPU."""
+        return self.to(device=device)
 
-    def double(self) -> Module:
+    def double(self) -> Self:
         """Cast to float64, as gradient checks need."""
         return self.to(np.float64)
 
-    def float(self) -> Module:
+    def float(self) -> Self:
         """Cast to float32."""
         return self.to(np.float32)
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Training mode: dropout drops, batch norm uses the batch's statistics."""
         for module in self.modules():
             module.__dict__["training"] = mode
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """Evaluation mode."""
         return self.train(False)
 
-    def requires_grad_(self, value: bool = True) -> Module:
+    def requires_grad_(self, value: bool = True) -> Self:
         """Freeze (False) or unfreeze all parameters."""
         for parameter in self.parameters():
             parameter.requires_grad_(value)

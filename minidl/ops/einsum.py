@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.autograd import Tensor
+from minidl.mixed_precision import autocasts
 from minidl.ops import bilinear, linear, reductions
 from minidl.ops import pointwise as pw
 from minidl.ops.matrices import diagonal
@@ -135,6 +136,7 @@ def merge(a: _Named, b: _Named, needed: set[Label]) -> _Named:
     return _Named(linear.reshape(y, shape=tuple(size[label] for label in labels)), labels)
 
 
+@autocasts
 def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
     """Σ over the names missing in the result of the product of all operands, dims being named by letters.
 
@@ -168,6 +170,7 @@ def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
     return linear.permute(result.tensor, axes=tuple(result.labels.index(label) for label in output))
 
 
+@autocasts
 def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] = 2) -> Tensor:
     """Σ a · b over the last `dims` dims of a and the first of b, or over two lists of dims, one for each.
 

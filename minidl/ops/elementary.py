@@ -12,6 +12,7 @@ import numpy as np
 from minidl import backend
 from minidl.autograd import Op, Tensor
 from minidl.dtypes import result_type
+from minidl.mixed_precision import autocasts
 from minidl.ops import linear, logic
 from minidl.ops import pointwise as pw
 from minidl.ops.pointwise import pointwise, step, to_float
@@ -189,6 +190,7 @@ def sub(input: Tensor | float, other: Tensor | float, *, alpha: float = 1) -> Te
     return pw.sub(input, other if alpha == 1 else other * alpha)
 
 
+@autocasts
 def reciprocal(input: Tensor) -> Tensor:
     """1 / x."""
     return pw.div(1, input)

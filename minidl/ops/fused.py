@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from minidl import kernels
 from minidl.autograd import Node, Op, Tensor, grad, is_grad_enabled
 from minidl.backend import array_module
@@ -62,13 +64,15 @@ def _normalised_axes(ndim: int, per_sample: bool) -> tuple[int, ...]:
 def norm_leaky_relu_composition(
     x: Tensor, w: Tensor, b: Tensor, *, per_sample: bool, eps: float, slope: float
 ) -> Tensor:
-    """φ(w·(x - mean) / sqrt(var + eps) + b), op by op."""
+    """φ(w·(x - mean) / sqrt(var + eps) + b), op by op; of float16 in float32."""
+    dtype, x = x.dtype, linear.cast(x, dtype=np.dtype(np.float32)) if x.dtype == np.float16 else x
     axes = _normalised_axes(x.ndim, per_sample)
     per_channel = (1, -1, *(1,) * (x.ndim - 2))
     centred = x - mean(x, axes, keepdim=True)
     var = mean(centred * centred, axes, keepdim=True)
     z = centred * pw.rsqrt(var + eps) * w.reshape(per_channel) + b.reshape(per_channel)
-    return z if slope == 1 else pw.leaky_relu(z, slope=slope)
+    y = z if slope == 1 else pw.leaky_relu(z, slope=slope)
+    return y if y.dtype == dtype else linear.cast(y, dtype=dtype)
 
 
 @fused(
@@ -78,7 +82,7 @@ def norm_leaky_relu_composition(
 )
 def norm_leaky_relu(xp, x, w, b, **options):
     """Normalise x (N, C, *S) per sample and channel (or per channel), scale by w, shift by b (C,), leaky
-    ReLU.
+    ReLU. A float16 x may come with float32 w and b.
     """
     return kernels.of(xp).norm_leaky_relu(x, w, b, **options)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from minidl.autograd import Tensor
 from minidl.backend import array_module
+from minidl.mixed_precision import autocasts
 from minidl.ops import bilinear, linear
 from minidl.ops import pointwise as pw
 from minidl.ops.shaping import check_tensor, existing_dim
@@ -25,6 +26,7 @@ def _operands(name: str, a: Tensor, b: Tensor) -> None:
         raise TypeError(f"{name}: not defined for booleans")
 
 
+@autocasts
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product over the last two dims; leading dims broadcast, a vector is a row or a column."""
     a, b = input, other
@@ -63,7 +65,7 @@ def _product(name: str, ndims: tuple[int, int], what: str) -> Callable[[Tensor, 
 
     product.__name__ = product.__qualname__ = name
     product.__doc__ = f"The product of {what}."
-    return product
+    return autocasts(product)
 
 
 mm = _product("mm", (2, 2), "two matrices, (n, k) and (k, m)")

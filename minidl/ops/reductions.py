@@ -11,6 +11,7 @@ import numpy as np
 
 from minidl.autograd import Tensor
 from minidl.backend import array_module, as_array
+from minidl.mixed_precision import autocasts
 from minidl.ops import linear, logic
 from minidl.ops import pointwise as pw
 from minidl.ops.extrema import amax, amin
@@ -50,6 +51,7 @@ def _in_float32(reduction: Callable[..., Tensor]) -> Callable[..., Tensor]:
 # ---- sums ----------------------------------------------------------------------------------------
 
 
+@autocasts
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ x over the given dims (all of them by default); integers and booleans are summed as int64."""
     check_tensor(input, "sum")
@@ -105,6 +107,7 @@ def std(
     return _power(var(input, dim, unbiased, keepdim, correction=correction), 0.5)
 
 
+@autocasts
 @_in_float32
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """y_i = Σ_{j <= i} x_j along a dim."""
@@ -116,6 +119,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 # ---- products ------------------------------------------------------------------------------------
 
 
+@autocasts
 @_in_float32
 def prod(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Π x over the dims, by halves: no division, so that zeros among the factors get their true gradient."""
@@ -134,6 +138,7 @@ def prod(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any =
     return dropped(y, dims, keepdim)
 
 
+@autocasts
 @_in_float32
 def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """y_i = Π_{j <= i} x_j along a dim: after the k-th step each y_i is the product of up to 2^k factors."""
@@ -156,6 +161,7 @@ def _power(x: Tensor, exponent: float) -> Tensor:
     return pw.where(zero, 0.0, pw.where(zero, 1.0, x) ** float(exponent))
 
 
+@autocasts
 @_in_float32
 def vector_norm(x: Tensor, ord: float = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """(Σ |x|^ord)^(1/ord) over the dims; max |x| for ord = ∞, min |x| for -∞, the number of x ≠ 0 for 0."""
@@ -216,6 +222,7 @@ def _shifted(input: Tensor, dim: Dims, name: str) -> tuple[Tensor, Tensor | floa
     return input - top, top
 
 
+@autocasts
 @_in_float32
 def softmax(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """e^x_i / Σ_j e^x_j along a dim, of the input cast to `dtype` if one is given."""
@@ -223,6 +230,7 @@ def softmax(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     return e / sum(e, dim, keepdim=True)
 
 
+@autocasts
 @_in_float32
 def log_softmax(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """x_i - log Σ_j e^x_j along a dim, of the input cast to `dtype` if one is given."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from minidl import kernels
 from minidl.autograd import Tensor
-from minidl.backend import Array, array_module
+from minidl.backend import Array, array_module, to_device
 
 Update = tuple[tuple[Array, ...], dict[str, Any]]  # arrays (w, g, state ...) and options of a kernel
 
@@ -96,9 +96,14 @@ class Optimizer:
         for group, saved in zip(self.param_groups, state_dict["param_groups"]):
             group.update({key: value for key, value in saved.items() if key != "params"})
         self.state = {
-            parameters[int(i)]: {k: v.copy() if hasattr(v, "copy") else v for k, v in saved.items()}
+            parameters[int(i)]: {k: _taken_over(v, parameters[int(i)]) for k, v in saved.items()}
             for i, saved in state_dict["state"].items()
         }
+
+
+def _taken_over(value: Any, parameter: Tensor) -> Any:
+    """A number, or a copy of an array on the parameter's device."""
+    return to_device(value.copy(), parameter.device) if hasattr(value, "copy") else value
 
 
 class SGD(Optimizer):

@@ -53,23 +53,24 @@ class CascadeMember(Member):
         return super().rows(with_labels(image, predict_ensemble(self.first, image)), axis)
 
 
-def load_member(folder: Path, mirror: bool | None = None) -> Member:
+def load_member(folder: Path, mirror: bool | None = None, device: str = "cpu") -> Member:
     """The network of a run, ready to predict, with its first stage if it has one; mirror as in `predict`."""
-    config, model = load_run(folder)
+    config, model = load_run(folder, device)
     network = as_network(model)
     if was_mirrored(config) if mirror is None else mirror:
         network = mirrored(network)
     previous = copied_previous(folder, config)
     if previous is None:
         return Member(network, config)
-    return CascadeMember(network, config, tuple(load_member(part, mirror) for part in run_folders(previous)))
+    first = tuple(load_member(part, mirror, device) for part in run_folders(previous))
+    return CascadeMember(network, config, first)
 
 
-def with_previous(splits: Splits, previous: Path) -> Splits:
+def with_previous(splits: Splits, previous: Path, device: str = "cpu") -> Splits:
     """All cases with what the first stage, a run or the folds of one, finds in them as one more channel."""
     from tqdm import tqdm
 
-    members = [load_member(folder) for folder in run_folders(previous)]
+    members = [load_member(folder, device=device) for folder in run_folders(previous)]
     by_fold = {member.config.fold: member for member in members}
     unseen: dict[str, int] = {}  # the fold whose network has not seen a case
     if len(members) > 1:

@@ -159,12 +159,16 @@ def mirrored(network: Network) -> Network:
 
 
 def as_network(model: PlannedUNet) -> Network:
-    """The model as a function from images to logits, both NumPy arrays, without a graph."""
+    """The model as a function from images to logits, both NumPy arrays, without a graph.
+
+    It computes where the model's parameters live.
+    """
 
     @minidl.no_grad()
     def network(images: np.ndarray) -> np.ndarray:
         model.eval()
-        logits = to_numpy(model(minidl.from_numpy(images)).array)
+        where = next(model.parameters()).device
+        logits = to_numpy(model(minidl.from_numpy(images).to(where)).array)
         model.train()
         return logits
 
@@ -214,7 +218,7 @@ def predict_ensemble(members: Sequence[Member], image: Image) -> np.ndarray:
 
     They may differ in resolution, and in dimensions: all that is asked is that they know the same classes.
     """
-    axis = _axis(members, image)
+    axis = common_axis(members, image)
     labels = np.zeros(image.spatial, np.uint8)
     places = np.moveaxis(labels[nonzero_box(image.array)], axis, 0)
     for place, rows in zip(places, zip(*(member.rows(image, axis) for member in members))):
@@ -224,7 +228,7 @@ def predict_ensemble(members: Sequence[Member], image: Image) -> np.ndarray:
     return labels
 
 
-def _axis(members: Sequence[Member], image: Image) -> int:
+def common_axis(members: Sequence[Member], image: Image) -> int:
     """The axis along which the members go through the image together: the one that flat networks slice."""
     axes = {member.config.slice_axis for member in members if len(member.config.patch) < len(image.spacing)}
     if len(axes) > 1:

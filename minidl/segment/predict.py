@@ -13,23 +13,34 @@ from minidl.data import DataError, write_label
 from minidl.data.dataset import counted, read_channels
 from minidl.data.images import NIFTI, SUFFIXES, suffix_of
 from minidl.segment.cascade import load_member
+from minidl.segment.crf import with_crf
 from minidl.segment.inference import Member, predict_ensemble
 from minidl.segment.postprocess import Postprocessing
 from minidl.segment.trained import run_folders
 
 
-def predict(run: Path, images: Sequence[Path], out: Path, mirror: bool | None = None) -> list[Path]:
+def predict(
+    run: Path,
+    images: Sequence[Path],
+    out: Path,
+    mirror: bool | None = None,
+    device: str = "cpu",
+    crf: bool = False,
+) -> list[Path]:
     """Segment images with the networks of runs: one label map a case, in the image's format and geometry.
 
     Folders of runs that lead the `images` belong to the ensemble, and a folder of cross-validation stands for
     its folds. Logits are averaged over reflections if `mirror`, by default where a network was trained on
-    mirrored images. What is removed afterwards is what every run has chosen.
+    mirrored images. With `crf` those of each network go through the CRF that `minidl crf` has fitted to its
+    run. What is removed afterwards is what every run has chosen.
     """
     from tqdm import tqdm
 
     others = list(takewhile(_is_run, images))
     folders = [folder for path in (run, *others) for folder in run_folders(path)]
-    members = [load_member(folder, mirror) for folder in folders]
+    members = [load_member(folder, mirror, device) for folder in folders]
+    if crf:
+        members = [with_crf(member, folder, device) for member, folder in zip(members, folders)]
     postprocessing = reduce(and_, (Postprocessing.load(folder) for folder in folders))
     _check_members(folders, members)
     config = members[0].config

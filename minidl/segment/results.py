@@ -15,6 +15,7 @@ from minidl import plot
 from minidl.data import Case
 from minidl.segment import baselines, metrics
 from minidl.segment.config import Config
+from minidl.segment.crf import NAME as CRF
 from minidl.segment.html_report import write_html_report
 from minidl.segment.inference import mirrored, predict_image, was_mirrored
 from minidl.segment.postprocess import choose_postprocessing
@@ -38,6 +39,7 @@ def write_results(
         _predictions(network, validation, config, "validation"), truths, config.classes
     )
     postprocessing.save(out)
+    (out / CRF).unlink(missing_ok=True)  # it was fitted to the network as it was before the run went on
     predictions = [postprocessing(labels) for labels in _predictions(network, test, config, "test")]
     scores = Scores(
         [case.name for case in test],

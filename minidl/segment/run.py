@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from minidl import devices
 from minidl.data import Dataset, open_dataset
 from minidl.data.geometry import slice_axis
 from minidl.files import remove_unfinished
@@ -46,10 +47,12 @@ def train(
     classes: Sequence[str] | None = None,
     workers: int = WORKERS,
     previous: Path | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Train on a folder (None: generated phantoms), by a plan or without; returns the folder with the
     results.
 
+    device: where the network lives, "cuda" or "cuda:1" for a GPU; it can be another when the run goes on.
     `fold` k of five: the cases that are not for testing are dealt anew and the k-th fifth validates; "all"
     trains the five one after another, in folders fold_0 to fold_4. `previous`: the run that a cascade
     refines.
@@ -73,25 +76,26 @@ def train(
                 break  # stopped by hand
         return out
     with only_run(out):
-        dataset, splits = load_splits(data, dims, split, None if fold is None else int(fold), previous)
+        number = None if fold is None else int(fold)
+        dataset, splits = load_splits(data, dims, split, number, previous, device)
         print(dataset.describe())
         if planned:
             _check_plan(planned, dataset, plan)
         made = make_config(
             dataset, splits, dims, planned, chosen,
-            data=data, ratio=tuple(split), fold=None if fold is None else int(fold), classes=classes,
+            data=data, ratio=tuple(split), fold=number, classes=classes,
             minutes=minutes, steps=steps, batch=batch, augmentation=augmentation, optimizer=optimizer,
             learning_rate=learning_rate, seed=seed,
             previous=None if previous is None else cascade.copy_previous(previous, out),
         )  # fmt: skip
-        training = Training(made, splits, out, workers)
+        training = Training(made, splits, out, workers, device=device)
         training.save_checkpoint()  # from here on there is something to go on with
         made.save(out / "config.json")
         _finish(training, dataset)
     return out
 
 
-def resume(run: Path, workers: int = WORKERS) -> Path:
+def resume(run: Path, workers: int = WORKERS, device: str = "cpu") -> Path:
     """Go on with a run that was killed or interrupted; its result is that of a run that was not.
 
     For budgets of steps to the last bit; a budget of minutes counts the minutes before and after.
@@ -115,9 +119,9 @@ def resume(run: Path, workers: int = WORKERS) -> Path:
         config.save(path)
         dataset, splits = load_splits(
             None if config.data is None else Path(config.data), config.dims, config.ratio, config.fold,
-            cascade.copied_previous(run, config),
+            cascade.copied_previous(run, config), device,
         )  # fmt: skip
-        training = Training(config, splits, run, workers)
+        training = Training(config, splits, run, workers, device=device)
         training.resume(progress, tensors)
         print(f"Going on at step {progress.step} after {progress.minutes:.1f} minutes.")
         _finish(training, dataset)
@@ -128,6 +132,7 @@ def _finish(training: Training, dataset: Dataset) -> None:
     """Train, evaluate, and remove the checkpoint once there is nothing left to go on with."""
     config, out = training.config, training.out
     facts = _facts(config, training.model, training.splits, dataset.describe())
+    facts["device"] = devices.describe(training.device)
     print(_headline(config, training.model, training.splits))
     training.run()
     if training.stopped_at is not None:
@@ -140,11 +145,16 @@ def _finish(training: Training, dataset: Dataset) -> None:
 
 
 def load_splits(
-    data: Path | None, dims: int, ratio: Sequence[int], fold: int | None, previous: Path | None = None
+    data: Path | None,
+    dims: int,
+    ratio: Sequence[int],
+    fold: int | None,
+    previous: Path | None = None,
+    device: str = "cpu",
 ) -> tuple[Dataset, Splits]:
     """The dataset and its cases by what they are for; None gives generated phantoms.
 
-    previous: the first stage of a cascade, which segments all of them.
+    previous: the first stage of a cascade, which segments all of them, on that device.
     """
     if data is None:
         dataset, splits = load_phantoms(dims)
@@ -152,7 +162,7 @@ def load_splits(
         dataset = open_dataset(data)
         splits = split_cases(dataset.check(), ratio)
     if previous is not None:
-        splits = cascade.with_previous(splits, previous)
+        splits = cascade.with_previous(splits, previous, device)
     return dataset, splits if fold is None else with_fold(splits, fold, FOLDS)
 
 

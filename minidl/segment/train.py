@@ -73,11 +73,20 @@ class Training:
     `draw`: curves.png after each validation, which takes half a second.
     """
 
-    def __init__(self, config: Config, splits: Splits, out: Path, workers: int = 1, draw: bool = True):
+    def __init__(
+        self,
+        config: Config,
+        splits: Splits,
+        out: Path,
+        workers: int = 1,
+        draw: bool = True,
+        device: str = "cpu",
+    ):
         self.config, self.splits, self.out, self.workers, self.draw = config, splits, out, workers, draw
+        self.device = device
         self.data = splits.digest()
         minidl.manual_seed(config.seed)
-        self.model = config.network()
+        self.model = config.network().to(device=device)
         self.network = as_network(self.model)
         self.optimizer = make_optimizer(config.optimizer, self.model.parameters(), config.learning_rate)
         self.schedule = make_schedule(config.optimizer, config.learning_rate)
@@ -140,7 +149,7 @@ class Training:
         self.budget.step += 1
 
     def _loss(self, batch: Batch) -> Tensor:
-        images, labels = (minidl.from_numpy(array) for array in batch)
+        images, labels = (minidl.from_numpy(array).to(self.device) for array in batch)
         batch_dice = self.config.configuration.batch_dice
         loss: Any = partial(F.dice_ce_loss, batch=batch_dice, **LOSSES[self.config.loss])
         outputs = self.model(images)

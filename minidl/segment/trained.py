@@ -20,8 +20,8 @@ def run_folders(path: Path) -> list[Path]:
     return folds
 
 
-def load_run(run: Path) -> tuple[Config, PlannedUNet]:
-    """The configuration and the trained network of a run folder."""
+def load_run(run: Path, device: str = "cpu") -> tuple[Config, PlannedUNet]:
+    """The configuration and the trained network of a run folder, wherever it was trained, on that device."""
     config, weights = Config.load(run / "config.json"), run / "weights.safetensors"
     if not weights.is_file() and (run / CHECKPOINT).is_file():
         raise ValueError(f"{run} is not finished; `minidl train --resume {run}` goes on with it")
@@ -32,7 +32,7 @@ def load_run(run: Path) -> tuple[Config, PlannedUNet]:
         model.load_state_dict(tensors)
     except ValueError as error:
         raise ValueError(f"{weights} does not fit {run / 'config.json'}: {error}") from error
-    model.eval()
+    model.to(device=device).eval()
     return config, model
 
 

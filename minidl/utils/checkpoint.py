@@ -30,6 +30,7 @@ from minidl.autograd import (
     is_saving_enabled,
     recorded_nodes,
 )
+from minidl.mixed_precision import under_present_rules
 
 
 def checkpoint(
@@ -50,7 +51,7 @@ def checkpoint(
     """
     if use_reentrant:
         raise ValueError("checkpoint: use_reentrant=True is not there; use_reentrant=False does more")
-    run = partial(function, *args, **kwargs)
+    run = partial(under_present_rules(function), *args, **kwargs)
     if not is_grad_enabled() or not is_saving_enabled():  # nothing is kept that could be forgotten
         return run()
     call = Call(run, preserve_rng_state)

@@ -10,6 +10,7 @@ from typing import Any
 
 from minidl import backend
 from minidl.autograd import Tensor
+from minidl.mixed_precision import autocasts
 from minidl.nn.functional.checks import batched, floating, probability, same_dtype
 from minidl.ops import pointwise as pw
 from minidl.ops import reductions, shaping
@@ -29,6 +30,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     return pw.leaky_relu(input, slope=negative_slope)
 
 
+@autocasts
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x where x > 0, w · x elsewhere, with a learned slope w: one, or one per channel of (N, C, *S).
 
@@ -85,12 +87,14 @@ def _nonpositive(input: Tensor) -> Tensor:
     return pw.clamp(input, low=-math.inf, high=0.0)
 
 
+@autocasts
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x > 0, alpha · (e^x - 1) elsewhere (Clevert et al. 2016)."""
     floating("elu", input)
     return pw.where(input > 0, input, pw.expm1(_nonpositive(input)) * float(alpha))
 
 
+@autocasts
 def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x > 0, alpha · (e^(x / alpha) - 1) elsewhere: an elu with slope 1 on both sides of 0."""
     floating("celu", input)
@@ -99,6 +103,7 @@ def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
     return pw.where(input > 0, input, pw.expm1(_nonpositive(input) / float(alpha)) * float(alpha))
 
 
+@autocasts
 def selu(input: Tensor) -> Tensor:
     """1.0507 · elu(x, 1.6733): keeps mean 0 and variance 1 from layer to layer (Klambauer et al. 2017)."""
     return elu(input, 1.6732632423543772848170429916717) * 1.0507009873554804934193349852946
@@ -120,6 +125,7 @@ def logsigmoid(input: Tensor) -> Tensor:
     return pw.logsigmoid(input)
 
 
+@autocasts
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + e^(beta · x)) / beta; the identity where beta · x exceeds the threshold."""
     floating("softplus", input)
@@ -164,6 +170,7 @@ softmax = reductions.softmax
 log_softmax = reductions.log_softmax
 
 
+@autocasts
 def softmin(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """softmax(-x) along a dim."""
     return softmax(-input, dim, dtype=dtype)

@@ -10,6 +10,7 @@ from functools import wraps
 
 from minidl.autograd import Tensor
 from minidl.kernels.windows import output_size
+from minidl.mixed_precision import autocasts
 from minidl.nn.functional.checks import Sizes, batched, ntuple, same_dtype
 from minidl.ops import bilinear, linear
 
@@ -44,6 +45,7 @@ def _add_bias(y: Tensor, bias: Tensor | None, channels: int, name: str) -> Tenso
     return y + bias.reshape(1, channels, *(1,) * (y.ndim - 2))
 
 
+@autocasts
 def conv_nd(
     input: Tensor,
     weight: Tensor,
@@ -105,6 +107,7 @@ def _pad(input, padding, kernel, stride, dilation, rank, name):
     return input, tuple(total // 2 for total in totals)
 
 
+@autocasts
 def conv_transpose_nd(
     input: Tensor,
     weight: Tensor,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from minidl.autograd import Tensor
+from minidl.mixed_precision import autocasts
 from minidl.nn.functional.checks import same_dtype
 
 
+@autocasts
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x Wᵀ + b: input (..., in), weight (out, in), bias (out,) -> (..., out)."""
     same_dtype("linear", input=input, weight=weight, bias=bias)

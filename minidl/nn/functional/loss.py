@@ -14,6 +14,7 @@ import numpy as np
 
 from minidl.autograd import Tensor
 from minidl.backend import array_module
+from minidl.mixed_precision import autocasts
 from minidl.nn.functional.checks import floating, same_device, widened
 from minidl.nn.functional.labels import Labels, read_labels
 from minidl.ops import linear, reductions
@@ -79,6 +80,7 @@ def _reduce_weighted(
     return reduce(name, losses.sum() / weight.sum(), "sum", like)
 
 
+@autocasts
 def mse_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
@@ -88,6 +90,7 @@ def mse_loss(
     return _reduce_weighted("mse_loss", difference * difference, weight, reduction, input)
 
 
+@autocasts
 def l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
@@ -102,6 +105,7 @@ def _huber(difference: Tensor, delta: float) -> Tensor:
     return c * (difference - c * 0.5)
 
 
+@autocasts
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -122,6 +126,7 @@ def huber_loss(
     )
 
 
+@autocasts
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """d²/(2 beta) where |d| <= beta, |d| - beta/2 elsewhere: `huber_loss` / beta; with beta 0 `l1_loss`."""
     if beta < 0:
@@ -132,6 +137,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", be
     return reduce("smooth_l1_loss", _huber(x - y, float(beta)) * (1 / beta), reduction, input)
 
 
+@autocasts
 def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """y · (log y - x), the divergence of the distribution y from the one whose logarithm is the input x.
 
@@ -175,6 +181,7 @@ def _per_class(logp: Tensor, weight: Tensor | None, dim: int) -> Tensor:
     return logp * weight.to(logp.dtype).reshape(-1, *(1,) * (logp.ndim - dim - 1))
 
 
+@autocasts
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -195,6 +202,7 @@ def nll_loss(
     return _label_loss("nll_loss", widened(input), target, weight, ignore_index, reduction, 0.0, input)
 
 
+@autocasts
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -254,6 +262,7 @@ def _weighted(name: str, values: Tensor, weight: Tensor | None, what: str) -> Te
     return values * weight
 
 
+@autocasts
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
@@ -274,6 +283,7 @@ def binary_cross_entropy(
     return reduce(name, _weighted(name, losses, weight, "weight"), reduction, input)
 
 
+@autocasts
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

@@ -19,6 +19,7 @@ import numpy as np
 
 from minidl.autograd import Tensor
 from minidl.backend import Array
+from minidl.mixed_precision import autocasts
 from minidl.nn.functional.checks import floating, same_dtype, widened
 from minidl.ops import pointwise as pw
 from minidl.ops.fused import norm_leaky_relu
@@ -92,7 +93,7 @@ def _normalize(
     if running_mean is not None and input.array.size and not is_recomputing():  # nothing has no statistics
         _follow(running_mean, x.array.mean(axes, keepdims=True), momentum)
         _follow(running_var, x.array.var(axes, keepdims=True) * (count / (count - 1)), momentum)
-    if weight is None or bias is None or input.dtype == np.float16 or not input.array.size:
+    if weight is None or bias is None or not input.array.size:
         return _leaky_relu(_affine(_standardize(x, axes, eps), w, b, input), slope)
     return norm_leaky_relu(input, weight, bias, per_sample=0 not in axes, eps=eps, slope=slope)
 
@@ -159,6 +160,7 @@ def instance_norm(
 # ---- without -------------------------------------------------------------------------------------
 
 
+@autocasts
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -189,6 +191,7 @@ def group_norm(
     return _affine(x.reshape(input.shape), _per_channel(weight, input), _per_channel(bias, input), input)
 
 
+@autocasts
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],

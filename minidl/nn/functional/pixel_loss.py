@@ -8,6 +8,7 @@ import numpy as np
 
 from minidl.autograd import Tensor
 from minidl.backend import array_module
+from minidl.mixed_precision import autocasts
 from minidl.nn.functional.checks import floating, same_device, widened
 from minidl.nn.functional.labels import indicators, read_labels
 from minidl.nn.functional.loss import cross_entropy, pair, reduce, reduce_labelled
@@ -27,6 +28,7 @@ def _check_gamma(name: str, gamma: float) -> None:
         raise ValueError(f"{name}: gamma must not be negative, got {gamma}")
 
 
+@autocasts
 def focal_loss(
     input: Tensor,
     target: Tensor,
@@ -56,6 +58,7 @@ def focal_loss(
     return reduce_labelled(name, losses, labels, reduction, input)
 
 
+@autocasts
 def sigmoid_focal_loss(
     input: Tensor,
     target: Tensor,
@@ -81,6 +84,7 @@ def sigmoid_focal_loss(
 # ---- weight maps ---------------------------------------------------------------------------------
 
 
+@autocasts
 def weighted_cross_entropy(
     input: Tensor,
     target: Tensor,

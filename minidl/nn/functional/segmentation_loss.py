@@ -20,6 +20,7 @@ import numpy as np
 
 from minidl.autograd import Tensor
 from minidl.backend import array_module
+from minidl.mixed_precision import autocasts
 from minidl.nn.functional.checks import floating, same_device, widened
 from minidl.nn.functional.labels import check_range, check_shape, indicators
 from minidl.nn.functional.loss import cross_entropy, reduce
@@ -46,6 +47,7 @@ def _ratio(numerator: Tensor, denominator: Tensor, smooth_nr: float, smooth_dr: 
     return (numerator + smooth_nr) / pw.clamp(denominator + smooth_dr, low=1e-8, high=math.inf)
 
 
+@autocasts
 def tversky_index(
     probability: Tensor,
     target: Tensor,
@@ -150,6 +152,7 @@ def _sums(
 # ---- losses --------------------------------------------------------------------------------------
 
 
+@autocasts
 def dice_loss(
     input: Tensor,
     target: Tensor,
@@ -186,11 +189,13 @@ def dice_loss(
     return reduce("dice_loss", losses, reduction, input)
 
 
+@autocasts
 def jaccard_loss(input: Tensor, target: Tensor, **options: Any) -> Tensor:
     """1 - |p ∩ y| / |p ∪ y|: `dice_loss` with alpha = beta = 1; options as there."""
     return dice_loss(input, target, alpha=1.0, beta=1.0, **options)
 
 
+@autocasts
 def tversky_loss(
     input: Tensor, target: Tensor, *, alpha: float = 0.3, beta: float = 0.7, **options: Any
 ) -> Tensor:
@@ -198,6 +203,7 @@ def tversky_loss(
     return dice_loss(input, target, alpha=alpha, beta=beta, **options)
 
 
+@autocasts
 def generalized_dice_loss(
     input: Tensor,
     target: Tensor,
@@ -228,6 +234,7 @@ def generalized_dice_loss(
     return reduce(name, 1 - index, reduction, input)
 
 
+@autocasts
 def dice_ce_loss(
     input: Tensor,
     target: Tensor,

@@ -95,12 +95,12 @@ class Cell:
         self._check(path, found.config, found.data)
         return found
 
-    def run(self, splits: Splits) -> Result | None:
+    def run(self, splits: Splits, device: str = "cpu") -> Result | None:
         """Train, or go on with it, test, and write the result; None if somebody pressed Ctrl-C."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with only_run(self.folder):
             remove_unfinished(self.folder)
-            training = Training(self.config, splits, self.folder, draw=False)
+            training = Training(self.config, splits, self.folder, draw=False, device=device)
             if (path := self.folder / CHECKPOINT).exists():
                 progress, tensors = checkpoint.load(path)
                 self._check(path, progress.config, progress.data)
@@ -147,7 +147,7 @@ def case_dice(network: Callable, cases: Sequence[Case], config: Config) -> dict[
 # ---- in a process of its own ---------------------------------------------------------------------
 
 
-def work(cell: Cell, splits: Splits, threads: int) -> None:
+def work(cell: Cell, splits: Splits, threads: int, device: str = "cpu") -> None:
     """The whole life of a child; exit status 0 if there is a result, or if it was interrupted by Ctrl-C.
 
     It ends when its parent does: two processes must not work on one cell.
@@ -162,7 +162,7 @@ def work(cell: Cell, splits: Splits, threads: int) -> None:
         redirect_stderr(log),
     ):
         try:
-            cell.run(splits)
+            cell.run(splits, device)
         except (Exception, KeyboardInterrupt):
             traceback.print_exc()
             sys.exit(1)

@@ -33,6 +33,7 @@ def ablate(
     split: Sequence[int] = RATIO,
     processes: int | None = None,
     out: Path | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Compare arms on folders of labelled images (none: generated phantoms); returns the folder of results.
 
@@ -71,12 +72,13 @@ def ablate(
                         raise ValueError(f"ablate: arm {arm.name}: {error}") from error
                     cells.append(Cell(name, arm.name, seed, config, digest, out / "cells"))
         cells.sort(key=lambda cell: cell.seed)  # whole seeds first: what is there early can be compared
-        processes = processes or min(cores, len(cells))
+        at_a_time = cores if device == "cpu" else 1  # a GPU is busy with one
+        processes = processes or min(at_a_time, len(cells))
         threads = cores // processes
         print(f"{len(cells)} cells of {cells[0].config.budget} (data sets: {len(folders)}, "
               f"arms: {len(chosen)}, seeds: {seeds}); {processes} at a time, threads of each: {threads}. "
               "The same command goes on after a stop.")  # fmt: skip
-        run_cells(cells, splits, processes, threads)
+        run_cells(cells, splits, processes, threads, device)
         found = {(cell.data_set, cell.arm, cell.seed): cell.result() for cell in cells}
         results = {
             name: {arm.name: [r for s in range(seeds) if (r := found[name, arm.name, s])] for arm in chosen}

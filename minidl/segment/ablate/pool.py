@@ -11,8 +11,10 @@ from minidl.segment.ablate.cells import Cell, work
 from minidl.segment.splits import Splits
 
 
-def run_cells(cells: Sequence[Cell], splits: Mapping[str, Splits], processes: int, threads: int) -> None:
-    """Run all cells that have no result yet, `processes` at a time with `threads` threads each.
+def run_cells(
+    cells: Sequence[Cell], splits: Mapping[str, Splits], processes: int, threads: int, device: str = "cpu"
+) -> None:
+    """Run all cells that have no result yet, `processes` at a time with `threads` threads each, on a device.
 
     A cell that fails does not stop the others. At the end ChildProcessError names those that failed;
     KeyboardInterrupt, once every child has saved where it stands, if somebody pressed Ctrl-C.
@@ -28,7 +30,8 @@ def run_cells(cells: Sequence[Cell], splits: Mapping[str, Splits], processes: in
             while waiting or running:
                 while waiting and len(running) < processes:
                     cell = waiting.pop(0)
-                    process = context.Process(target=work, args=(cell, splits[cell.data_set], threads))
+                    arguments = cell, splits[cell.data_set], threads, device
+                    process = context.Process(target=work, args=arguments)
                     process.start()
                     running[process.sentinel] = process, cell
                 bar.set_postfix_str("; ".join(str(cell) for _, cell in running.values()))

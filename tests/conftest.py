@@ -1,0 +1,44 @@
+"""Where the ops of a test run: on NumPy; once more on a stand-in for CuPy; on CuPy, on a CUDA machine."""
+
+from __future__ import annotations
+
+import pytest
+
+# Their tests run on every array library, one after another: the tables of the laws, and the functions.
+LAWS = {"test_pointwise", "test_linear", "test_bilinear", "test_fused"}
+FUNCTIONS = {
+    "test_elementary", "test_indexing", "test_shaping", "test_reductions", "test_einsum", "test_pool",
+    "test_padding", "test_resize", "test_activation", "test_norm", "test_loss", "test_segmentation_loss",
+}  # fmt: skip
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    name = metafunc.module.__name__
+    if name in LAWS | FUNCTIONS:
+        strict = pytest.param("strict", marks=[pytest.mark.slow] if name in FUNCTIONS else [])
+        metafunc.parametrize(
+            "xp", ["numpy", strict, pytest.param("cupy", marks=pytest.mark.gpu)], indirect=True
+        )
+
+
+@pytest.fixture(autouse=True)
+def xp(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """The array module on which ops run, beside NumPy where it is another."""
+    library = getattr(request, "param", "numpy")
+    if library == "numpy":
+        import numpy
+
+        yield numpy
+        return
+    from strict.second_run import second_run
+
+    if library == "strict":
+        from strict import stand_in
+
+        with second_run(stand_in.install(monkeypatch), lambda array: array._array):
+            yield stand_in.xp
+        return
+    from minidl import backend
+
+    with second_run(backend.cupy(), backend.cupy().asnumpy):
+        yield backend.cupy()
