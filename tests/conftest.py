@@ -5,20 +5,21 @@ from __future__ import annotations
 import pytest
 
 # Their tests run on every array library, one after another: the tables of the laws, and the functions.
-LAWS = {"test_pointwise", "test_linear", "test_bilinear", "test_fused"}
-FUNCTIONS = {
-    "test_elementary", "test_indexing", "test_shaping", "test_reductions", "test_einsum", "test_pool",
-    "test_padding", "test_resize", "test_activation", "test_norm", "test_loss", "test_segmentation_loss",
+ON_ALL = {
+    "test_pointwise", "test_linear", "test_bilinear", "test_fused", "test_elementary", "test_indexing",
+    "test_shaping", "test_reductions", "test_einsum", "test_pool", "test_padding", "test_resize",
+    "test_activation", "test_norm", "test_loss", "test_segmentation_loss",
 }  # fmt: skip
+LIBRARIES = [
+    "numpy",
+    pytest.param("strict", marks=pytest.mark.slow),
+    pytest.param("cupy", marks=pytest.mark.gpu),
+]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    name = metafunc.module.__name__
-    if name in LAWS | FUNCTIONS:
-        strict = pytest.param("strict", marks=[pytest.mark.slow] if name in FUNCTIONS else [])
-        metafunc.parametrize(
-            "xp", ["numpy", strict, pytest.param("cupy", marks=pytest.mark.gpu)], indirect=True
-        )
+    if metafunc.module.__name__ in ON_ALL:
+        metafunc.parametrize("xp", LIBRARIES, indirect=True)
 
 
 @pytest.fixture(autouse=True)
