@@ -340,7 +340,8 @@ for work in (20, 2):
 assert total_time(20, 20) == 405 and total_time(20, 20, ask=True) == 500 and total_time(20, 2) == 102
 
 # %% [markdown]
-# Two lessons. Asking costs nearly a quarter here; so minidl's trainer looks at the loss once a second, for the progress bar. And small
+# Two lessons. Asking costs nearly a quarter here; minidl's trainer asks once a step, whether the loss is still a number, and
+# not after each kernel. And small
 # kernels are limited by the launches: 102 µs for 40 µs of work. That is why a GPU does not help with tiny networks, and
 # why the optimiser updates all parameters in *one* kernel.
 #

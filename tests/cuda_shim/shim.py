@@ -35,7 +35,7 @@ def on_the_cpu(
 ) -> Iterator[None]:
     """Inside, kernels run on the CPU, their threads in that order. New arrays are full of NaN.
 
-    patches: (text, what stands in its place), to plant faults; each must occur.
+    patches: (text, what stands in its place), to plant faults.
     """
 
     def compiled(code: str, name: str):

@@ -1,0 +1,60 @@
+"""Every kernel file goes through nvcc for three generations of cards: it compiles, and no register spills."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from minidl.kernels import cuda_conv, cuda_module
+
+FOLDER = Path(cuda_module.__file__).parent
+CARDS = 75, 80, 90
+NO_SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
+
+
+def conv_defines():
+    """The macros of each tile and type that `cuda_conv` launches, by file."""
+    for dtype, types in cuda_conv.TYPES.items():
+        tiles = cuda_conv.DOUBLE_TILES if dtype == "float64" else cuda_conv.TILES
+        for tile in tiles:
+            shared = {**types, "BM": tile.rows, "BN": tile.columns, "BK": cuda_conv.BK}
+            for file, names, share, threads in (
+                ("conv.cu", ("TM", "TN"), tile.thread, 1),
+                ("conv_tensor.cu", ("WM", "WN"), tile.warp, 32),
+            ):
+                if file == "conv.cu" or dtype != "float64":
+                    block = threads * tile.rows * tile.columns // (share[0] * share[1])
+                    yield file, {**shared, **dict(zip(names, share)), "BLOCK": block}
+
+
+VARIANTS = list(conv_defines())
+
+
+def spills(file: str, defines: dict, card: int, folder: Path) -> list[int]:
+    """Bytes that each kernel of the file stores to and loads from memory for want of registers."""
+    text = "".join(f"#define {key} {value}\n" for key, value in defines.items()) + cuda_module.source(file)
+    (folder / file).write_text(text, encoding="utf-8")
+    command = ["nvcc", "-std=c++17", f"-arch=sm_{card}", "-cubin", "-Xptxas", "-v", file, "-o", "out.cubin"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = NO_SPILL.findall(done.stderr)
+    assert found, f"nvcc reports no kernel of {file}"
+    return [int(n) for pair in found for n in pair]
+
+
+def test_every_file_is_compiled_here():
+    assert {path.name for path in FOLDER.glob("*.cu")} == {file for file, _ in VARIANTS}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize(
+    "variant", VARIANTS, ids=lambda v: f"{v[0]}-{v[1]['REAL']}-{v[1]['BM']}x{v[1]['BN']}"
+)
+def test_compiles_without_spills(variant, card, tmp_path):
+    assert not any(spills(*variant, card, tmp_path))
