@@ -291,9 +291,10 @@ assert devices["H100"][0] / devices["H100"][1] * 8 == 160 and flops / speed > 0.
 
 # %% [markdown]
 # This is the **roofline**: on the slope memory limits, on the flat part arithmetic. A ReLU is far down the slope everywhere:
-# the H100 could do 160 operations on each number while it waits for it. So pointwise ops should be **fused**, done while the numbers are
-# at hand: minidl's norm and leaky ReLU are one kernel, forward and backward. A convolution with many channels can
-# reach the flat part, but only with tiles: without them its 9 loads for each output put it back on the slope.
+# the H100 could do 160 operations on each number while it waits for it. So pointwise ops should be **fused**, done while
+# the numbers are at hand; on the CPU minidl's norm and leaky ReLU are one pass, forward and backward. A convolution with
+# many channels can reach the flat part, but only with tiles: without them its 9 loads for each output put it back on the
+# slope.
 #
 # ## Neighbours should read neighbours
 #
@@ -341,9 +342,8 @@ assert total_time(20, 20) == 405 and total_time(20, 20, ask=True) == 500 and tot
 
 # %% [markdown]
 # Two lessons. Asking costs nearly a quarter here; minidl's trainer asks once a step, whether the loss is still a number, and
-# not after each kernel. And small
-# kernels are limited by the launches: 102 µs for 40 µs of work. That is why a GPU does not help with tiny networks, and
-# why the optimiser updates all parameters in *one* kernel.
+# not after each kernel. And small kernels are limited by the launches: 102 µs for 40 µs of work. That is why a GPU does not
+# help with tiny networks, and why there are optimisers that update all parameters in one kernel.
 #
 # ## Half the bytes
 #

@@ -22,6 +22,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("xp", LIBRARIES, indirect=True)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        from minidl.backend import why_no_cuda
+
+        if (reason := why_no_cuda()) is not None:
+            pytest.skip(reason)
+
+
 @pytest.fixture(autouse=True)
 def xp(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """The array module on which ops run, beside NumPy where it is another."""
