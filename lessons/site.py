@@ -46,7 +46,8 @@ def write_site(out: Path) -> None:
         out / "index.html",
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>minidl: the lessons</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body><h1>From one neuron to nnU-Net</h1><ul style='list-style: none; padding: 0'>{entries}</ul></body></html>",
+        "<body><h1>From one neuron to nnU-Net</h1>"
+        f"<ul style='list-style: none; padding: 0'>{entries}</ul></body></html>",
     )
 
 

@@ -159,7 +159,7 @@ FAULTS = {
     "phases side by side": ("-(d * step / s), r, s, first, step}", "-(d * step / s), r, 1, first, step}"),
     "uninitialised output": ("    Tile tile;\n", "    if (K < 8) return;\n    Tile tile;\n"),
     "the last inner index": ("k < end ?", "k < end - 1 ?"),
-    "vectors across rows": ("inner() == a_stride() && inner() % 4 == 0", "inner() == a_stride()"),
+    "vectors backwards": ("a_items[4 * i + j] = four.v[j]", "a_items[4 * i + j] = four.v[3 - j]"),
     "one part is not added": ("split < splits; split++", "split < splits - 1; split++"),
 }  # fmt: skip
 
