@@ -7,7 +7,8 @@ Read it bottom-up: backend -> autograd -> ops (three laws) -> tensor -> nn -> op
 # isort: off
 from minidl import methods  # noqa: F401  it hangs the methods on Tensor
 from minidl import amp, autograd, backends, cuda, linalg, nn, optim
-from minidl.autograd import Tensor, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from minidl.autograd import Tensor
+from minidl.recording import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minidl.backend import device, manual_seed
 from minidl.dtypes import (
     bool, float16, float32, float64, int8, int16, int32, int64, promote_types, result_type, uint8,

@@ -24,9 +24,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ContextDecorator, contextmanager
 from operator import attrgetter
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -34,100 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from minidl.backend import Array, array_module, as_array, device, device_of
-
-# ---- recording ----------------------------------------------------------------------------------
-
-
-Casts = Callable[[str, Sequence], Sequence]  # the name of a function and its inputs -> the inputs cast
-
-
-class _Mode(threading.local):
-    recording = True
-    nodes: list[Node] | None = None  # where `recorded_nodes` collects
-    saving = True
-    casts: Casts | None = None
-
-
-_mode = _Mode()
-
-
-def is_grad_enabled() -> bool:
-    """Whether ops are being recorded in this thread."""
-    return _mode.recording
-
-
-class set_grad_enabled(ContextDecorator):
-    """Record ops, or do not, inside a `with` block or a decorated function."""
-
-    def __init__(self, mode: bool):
-        self.mode = mode
-        self.before: list[bool] = []  # a stack: one decorator object may be entered recursively
-
-    def __enter__(self) -> None:
-        self.before.append(_mode.recording)
-        _mode.recording = self.mode
-
-    def __exit__(self, *exception: object) -> None:
-        _mode.recording = self.before.pop()
-
-
-class no_grad(set_grad_enabled):
-    """Ops inside are not recorded: nothing is kept for backward."""
-
-    def __init__(self) -> None:
-        super().__init__(False)
-
-
-class enable_grad(set_grad_enabled):
-    """Ops inside are recorded, also within `no_grad`."""
-
-    def __init__(self) -> None:
-        super().__init__(True)
-
-
-@contextmanager
-def recorded_nodes(nodes: list[Node] | None = None) -> Iterator[list[Node]]:
-    """Collect the nodes that are recorded inside the `with` block in a list (a new one), in order."""
-    outer, _mode.nodes = _mode.nodes, [] if nodes is None else nodes
-    try:
-        yield (inner := _mode.nodes)
-    finally:
-        _mode.nodes = outer
-        if outer is not None:
-            outer.extend(inner)
-
-
-@contextmanager
-def shapes_only() -> Iterator[None]:
-    """Inside, a node saves the shapes of its inputs in place of what backward needs: who studies how a model
-    is made can record a large one in little memory.
-    """
-    outer, _mode.saving = _mode.saving, False
-    try:
-        yield
-    finally:
-        _mode.saving = outer
-
-
-def is_saving_enabled() -> bool:
-    """Whether recorded ops keep what backward needs, as they do outside `shapes_only`."""
-    return _mode.saving
-
-
-@contextmanager
-def casting(casts: Casts | None) -> Iterator[None]:
-    """Inside, every op passes its inputs through `casts` first: how `autocast` gets to see them."""
-    outer, _mode.casts = _mode.casts, casts
-    try:
-        yield
-    finally:
-        _mode.casts = outer
-
-
-def current_casts() -> Casts | None:
-    """What the innermost `casting` of this thread gave."""
-    return _mode.casts
-
+from minidl.recording import casting, mode, set_grad_enabled
 
 # ---- tensors -----------------------------------------------------------------------------------
 
@@ -288,7 +193,7 @@ class _Vjp:
     def __call__(self, g: Tensor, node: Node, k: int) -> Tensor:
         found = {"k": k, **node.saved, **node.static}  # k: which of *xs
         if self.takes_output:  # kept as an array: a Tensor would hold its own node in a cycle
-            found["y"] = Tensor(found["y"], node=node if _mode.recording else None)
+            found["y"] = Tensor(found["y"], node=node if mode.recording else None)
         if self.takes_all_static:
             return self.function(g, *(found[name] for name in self.kept), **node.static)
         return self.function(g, *[found[name] for name in self.names])
@@ -320,8 +225,8 @@ class Op:
 
     def __call__(self, *inputs: Any, **static: Any) -> Tensor:
         """Inputs are Tensors, or Python numbers where the forward takes them."""
-        if _mode.casts is not None:
-            inputs = tuple(_mode.casts(self.name, inputs))
+        if mode.casts is not None:
+            inputs = tuple(mode.casts(self.name, inputs))
         inputs = self.prepared(inputs)
         arrays, parents, recorded, xp = [], [], False, None
         for x in inputs:  # one loop and no property look-ups: this runs for every op
@@ -337,12 +242,12 @@ class Op:
             given = ", ".join(type(x).__name__ for x in inputs)
             raise TypeError(f"{self.name}: expected a Tensor, got {given}; minidl.tensor(...) makes one")
         y = as_array(self.forward(xp, *arrays, **static), xp)
-        if not (recorded and self.vjps and _mode.recording):
+        if not (recorded and self.vjps and mode.recording):
             return Tensor(y)
-        saved = self._keep(inputs, parents, y) if _mode.saving else [getattr(x, "shape", ()) for x in inputs]
+        saved = self._keep(inputs, parents, y) if mode.saving else [getattr(x, "shape", ()) for x in inputs]
         node = Node(self, tuple(parents), saved, static, y.shape)
-        if _mode.nodes is not None:
-            _mode.nodes.append(node)
+        if mode.nodes is not None:
+            mode.nodes.append(node)
         return Tensor(y, node=node)
 
     def prepared(self, inputs: tuple) -> tuple:
@@ -463,7 +368,7 @@ def _cotangents(
 
 def _plus(a: Tensor, b: Tensor) -> Tensor:
     """a + b, recorded only where the gradient is itself to be differentiated."""
-    return a + b if _mode.recording else Tensor(as_array(a.array + b.array, array_module(a.array)))
+    return a + b if mode.recording else Tensor(as_array(a.array + b.array, array_module(a.array)))
 
 
 def _initial_cotangent(output: Tensor, gradient: Tensor | None) -> Tensor:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import autograd, backend, nn
+from minidl import autograd, backend, nn, recording
 from minidl.autograd import Tensor
 from minidl.nn.conv import _ConvNd, _ConvTransposeNd
 from minidl.nn.functional.checks import Sizes, ntuple
@@ -191,7 +191,7 @@ def input_gradient(model: Any, input: Tensor) -> Tensor:
     stride 2. Measure it as any image: `phase_variance_ratio(input_gradient(model, x), stride)`.
     """
     leaf = input.detach().requires_grad_()
-    with autograd.enable_grad():
+    with recording.enable_grad():
         (gradient,) = autograd.grad(model(leaf).sum(), leaf)
     return gradient  # type: ignore[return-value]  # None comes with allow_unused only
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minidl.autograd import Tensor, is_grad_enabled, no_grad
+from minidl.autograd import Tensor
 from minidl.dtypes import category
 from minidl.ops import elementary, shaping
 from minidl.ops import pointwise as pw
+from minidl.recording import is_grad_enabled, no_grad
 
 
 def _check(name: str, target: Tensor, values: Any) -> None:

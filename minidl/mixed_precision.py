@@ -21,8 +21,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from minidl.autograd import Tensor, casting, current_casts, is_grad_enabled
+from minidl.autograd import Tensor
 from minidl.dtypes import float16, float32
+from minidl.recording import casting, current_casts, is_grad_enabled
 
 HALF = {"conv_nd", "conv_transpose_nd", "linear", "matmul", "mm", "bmm", "mv", "einsum", "tensordot", "prelu"}
 FLOAT32 = {

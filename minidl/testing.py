@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from minidl.autograd import Tensor, enable_grad, grad, no_grad
+from minidl.autograd import Tensor, grad
 from minidl.backend import to_numpy
+from minidl.recording import enable_grad, no_grad
 
 
 class GradcheckError(AssertionError):

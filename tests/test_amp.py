@@ -10,11 +10,12 @@ import pytest
 import minidl
 from minidl import nn
 from minidl.amp import GradScaler
-from minidl.autograd import grad, recorded_nodes
+from minidl.autograd import grad
 from minidl.dtypes import float16, float32, float64
 from minidl.mixed_precision import FLOAT32, HALF, UNSAFE
 from minidl.models import UNet
 from minidl.nn import functional as F
+from minidl.recording import recorded_nodes
 from minidl.utils.checkpoint import checkpoint
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from minidl.autograd import grad
+from minidl.recording import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 
 MiB = 2**20
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from dying import dying
 from scipy import ndimage
 
 import minidl
@@ -21,7 +22,7 @@ from minidl.data.augment import AUGMENTATIONS, NNUNET, Augmentation
 from minidl.data.augment.spatial import Spatial
 from minidl.data.geometry import resample_labels
 from minidl.models import CascadeUNet, PlannedUNet
-from minidl.segment import cascade, run, train
+from minidl.segment import cascade, run
 from minidl.segment.cascade import CascadeSampler, damaged, load_member, with_labels, with_previous
 from minidl.segment.config import Config
 from minidl.segment.inference import Member, predict_image
@@ -251,30 +252,13 @@ def test_dilation_and_erosion_are_those_by_a_ball(radius, kind):
 # ---- going on after a stop --------------------------------------------------------------------------
 
 
-def stopped(command: list[str], monkeypatch, at: int) -> None:
-    """A training whose process died right after its checkpoint of a step, as far as its folder can tell."""
-
-    class Death(BaseException):
-        pass
-
-    def step(self, batch):
-        if self.budget.step == at:
-            self.save_checkpoint()
-            raise Death
-        original(self, batch)
-
-    original = train.Training._step
-    with monkeypatch.context() as patch, pytest.raises(Death):
-        patch.setattr(train.Training, "_step", step)
-        main(command)
-
-
-def test_a_resumed_cascade_ends_with_the_same_bits(plan, low, tmp_path, monkeypatch, no_results, capsys):
+def test_a_resumed_cascade_ends_with_the_same_bits(plan, low, tmp_path, no_results, capsys):
     first = Path(shutil.copytree(low, tmp_path / "low"))
     more = ("--previous", first, "--augmentation", "nnunet")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(arguments(plan, "3d_cascade_fullres", whole, *more)) == 0
-    stopped(arguments(plan, "3d_cascade_fullres", killed, *more), monkeypatch, at=2)
+    with dying(at=2):
+        main(arguments(plan, "3d_cascade_fullres", killed, *more))
     shutil.rmtree(first)  # it is not needed any more: the run has a copy
 
     weights = killed / "previous" / "weights.safetensors"

@@ -11,9 +11,10 @@ import pytest
 
 import minidl
 from minidl import nn
-from minidl.autograd import grad, recorded_nodes
+from minidl.autograd import grad
 from minidl.models import UNet
 from minidl.nn import functional as F
+from minidl.recording import recorded_nodes
 from minidl.utils.checkpoint import checkpoint, checkpoint_sequential
 
 MiB = 1 << 20

@@ -1,4 +1,4 @@
-"""The CUDA kernels of the convolution trio, run on the CPU against the reference, and compiled by nvcc."""
+"""The CUDA kernels of the convolution trio, run on the CPU against the reference."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from minidl.autograd import Tensor, no_grad
+from minidl.autograd import Tensor
+from minidl.recording import no_grad
 
 
 @no_grad()

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from minidl import kernels
-from minidl.autograd import Node, Op, Tensor, grad, is_grad_enabled
+from minidl.autograd import Node, Op, Tensor, grad
 from minidl.backend import array_module
 from minidl.ops import linear
 from minidl.ops import pointwise as pw
 from minidl.ops.reductions import log_softmax, mean, softmax
 from minidl.ops.shaping import stack
+from minidl.recording import is_grad_enabled
 
 
 class Fused(Op):

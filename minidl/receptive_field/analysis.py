@@ -6,11 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from minidl.autograd import Node, Tensor, shapes_only
+from minidl.autograd import Node, Tensor
 from minidl.nn import Module
 from minidl.receptive_field.field import Layer, ReceptiveField
 from minidl.receptive_field.reach import Reach
 from minidl.receptive_field.trace import Model, Output, Trace, as_input, run
+from minidl.recording import shapes_only
 
 IN_PLACE = ("reshape", "permute", "expand", "cast", "to_device")  # ops that show no row of their own
 

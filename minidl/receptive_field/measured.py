@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from minidl import backend
-from minidl.autograd import Node, Tensor, grad, no_grad
+from minidl.autograd import Node, Tensor, grad
 from minidl.ops import linear
 from minidl.ops.bands import Bands
 from minidl.receptive_field.trace import Model, Output, Trace, as_input, run
+from minidl.recording import no_grad
 
 # ---- what can have an influence ------------------------------------------------------------------
 

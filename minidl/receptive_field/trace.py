@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from minidl import backend
-from minidl.autograd import Node, Tensor, enable_grad
+from minidl.autograd import Node, Tensor
 from minidl.nn import Module
+from minidl.recording import enable_grad
 
 Model = Module | Callable[[Tensor], Any]
 Output = int | str | Callable[[Any], Tensor] | None

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from minidl import backend
-from minidl.autograd import Node, Tensor, enable_grad, recorded_nodes
+from minidl.autograd import Node, Tensor
 from minidl.kernels.threads import get_num_threads
 from minidl.nn import Module
 from minidl.nn import functional as F
+from minidl.recording import enable_grad, recorded_nodes
 from minidl.summary.memory import Layer, Ledger, play_backward
 from minidl.tensor import zeros
 

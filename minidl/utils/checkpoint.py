@@ -21,16 +21,9 @@ from functools import partial
 from typing import Any
 
 from minidl import backend
-from minidl.autograd import (
-    Node,
-    Op,
-    Tensor,
-    enable_grad,
-    is_grad_enabled,
-    is_saving_enabled,
-    recorded_nodes,
-)
+from minidl.autograd import Node, Op, Tensor
 from minidl.mixed_precision import under_present_rules
+from minidl.recording import enable_grad, is_grad_enabled, is_saving_enabled, recorded_nodes
 
 
 def checkpoint(

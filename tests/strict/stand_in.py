@@ -19,8 +19,13 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 
 API = json.loads(Path(__file__).with_name("cupy_api.json").read_text(encoding="utf-8"))
-REDUCED = {"add", "multiply"}  # ufuncs with .reduce and .accumulate
-SCATTERED = {"add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"}  # with .at
+UFUNC_METHODS = {  # the ufuncs that have them
+    "reduce": {"add", "multiply"},
+    "accumulate": {"add", "multiply"},
+    "reduceat": {"add"},
+    "at": {"add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"},
+    "outer": set(),
+}
 UFUNC_OPTIONS = {"out", "dtype", "casting", "where"}
 DOORS = {"array", "asarray", "ascontiguousarray", "asfortranarray"}  # the only ways from host to device
 ANY_NUMBER = {"reshape", "transpose"}  # methods that take a shape as one argument or as many
@@ -169,8 +174,10 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __setattr__(self, name, value):
-        if name in ("shape", "_array"):
-            object.__setattr__(self, name, value) if name == "_array" else setattr(self._array, name, value)
+        if name == "shape":
+            self._array.shape = value
+        elif name == "_array":
+            object.__setattr__(self, name, value)
         else:
             raise AttributeError(f"attribute {name!r} of a device array cannot be set")
 
@@ -202,14 +209,8 @@ def _ufunc(ufunc, method, inputs, options):
     name = ufunc.__name__
     if name not in API["xp"] and name not in API["special"]:
         return NotImplemented
-    if method in ("reduce", "accumulate") and name not in REDUCED:
-        raise NotImplementedError(f"`cupy_{name}.{method}` is not supported yet")
-    if method == "reduceat" and name != "add":
-        raise NotImplementedError(f"`cupy_{name}.reduceat` is not supported yet")
-    if method == "at" and name not in SCATTERED:
-        raise NotImplementedError(f"`cupy_{name}.at` is not supported yet")
-    if method == "outer":
-        raise NotImplementedError(f"`cupy_{name}.outer` is not supported yet")
+    if name not in UFUNC_METHODS.get(method, {name}):
+        raise NotImplementedError(f"CuPy's {name} has no {method}")  # as CuPy raises it
     if method == "__call__":
         _check(name, ["*", *UFUNC_OPTIONS], (), options)
         if any(isinstance(x, (list, tuple)) for x in inputs):
@@ -294,7 +295,7 @@ class _Ufunc:
         return _ufunc(self.ufunc, "__call__", inputs, options)
 
     def __getattr__(self, method):
-        if method not in ("at", "reduce", "accumulate", "reduceat", "outer"):
+        if method not in UFUNC_METHODS:
             raise AttributeError(method)
         return lambda *inputs, **options: _ufunc(self.ufunc, method, inputs, options)
 
