@@ -239,9 +239,8 @@ def test_the_minutes_of_a_run_go_on_where_they_stopped(run, no_pictures):
     config.save(run / "config.json")
     job.resume(run)  # for 0.6 more seconds
     last = (run / "history.csv").read_text().splitlines()[-1].split(",")
-    assert (
-        999.99 < float(last[2]) < 1001
-    )  # a slow validation may begin before the minutes are over, and end after
+    # the last validation may begin before the minutes are over, and end after
+    assert 999.99 < float(last[2]) < 1001
 
 
 # ---- what has changed, and what is damaged ----------------------------------------------------------
