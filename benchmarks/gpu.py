@@ -50,7 +50,6 @@ class Card:
         if not minidl.cuda.is_available():
             raise SystemExit(f"no GPU: {backend.why_no_cuda()}")
         self.name = devices.describe("cuda")
-        torch.backends.cudnn.benchmark = True
 
     def seconds(self, run: Run) -> float:
         """Of one run, on the card."""
@@ -107,15 +106,17 @@ def minima(card: Card, rounds: int, *sides: Run) -> list[float]:
 @contextmanager
 def precision(name: str) -> Iterator[None]:
     """Let both libraries round products of float32 to TF32 inside, or neither."""
-    switches = backends.cuda.matmul, torch.backends.cuda.matmul, torch.backends.cudnn
+    tf32 = name == "TF32"
+    switches = backends.cuda.matmul, torch.backends.cuda.matmul
     before = [switch.allow_tf32 for switch in switches]
-    try:
-        for switch in switches:
-            switch.allow_tf32 = name == "TF32"
-        yield
-    finally:
-        for switch, value in zip(switches, before):
-            switch.allow_tf32 = value
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+        try:
+            for switch in switches:
+                switch.allow_tf32 = tf32
+            yield
+        finally:
+            for switch, value in zip(switches, before):
+                switch.allow_tf32 = value
 
 
 # ---- what is run: one function for both libraries, whose names are the same ----------------------------

@@ -42,6 +42,7 @@ TYPES = {  # the type of the elements and of their sums
     np.dtype(np.float32): {"REAL": "float", "SUM": "float"},
     np.dtype(np.float64): {"REAL": "double", "SUM": "double"},
 }
+TENSOR_CORES_SINCE = {np.dtype(np.float16): 70, np.dtype(np.float32): 80}  # TF32 came with Ampere
 
 
 class Tile(NamedTuple):
@@ -104,10 +105,13 @@ def _kind(a, b):
     dtype = np.result_type(a.dtype, b.dtype)
     if dtype not in TYPES:
         raise TypeError(f"conv: expected float16, float32 or float64 on a GPU, got {a.dtype} and {b.dtype}")
-    if dtype == np.float64 or (dtype == np.float32 and not allow_tf32):
-        return dtype, False
-    capability = getattr(a.device, "compute_capability", "90")  # of a CuPy device
-    return dtype, int(capability) >= (70 if dtype == np.float16 else 80)
+    wanted = allow_tf32 or dtype != np.float32
+    return dtype, wanted and has_tensor_cores(getattr(a.device, "compute_capability", "90"), dtype)
+
+
+def has_tensor_cores(capability: str | int, dtype: np.dtype) -> bool:
+    """Whether a card of that compute capability (75, 80, 90) multiplies the type on tensor cores here."""
+    return dtype in TENSOR_CORES_SINCE and int(capability) >= TENSOR_CORES_SINCE[dtype]
 
 
 class Plan(NamedTuple):
