@@ -18,7 +18,7 @@ NO_SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 
 def conv_defines(card):
     """The macros of each tile and type that `cuda_conv` launches on such a card, by file."""
-    for dtype, types in cuda_conv.TYPES.items():
+    for dtype, types in cuda_module.MACROS.items():
         tiles = cuda_conv.DOUBLE_TILES if dtype == "float64" else cuda_conv.TILES
         for tile in tiles:
             shared = {**types, "BM": tile.rows, "BN": tile.columns, "BK": cuda_conv.BK}

@@ -17,16 +17,7 @@
 // So the place of each row and of each column is worked out once, with divisions, and kept in shared memory;
 // an element costs an addition and a comparison per axis.
 
-#ifndef REAL
-#define REAL float  // the type of the arrays: float, double or __half
-#endif
-#ifndef SUM
-#define SUM float  // the type of the sums: float where REAL is __half
-#endif
-#include <cuda_fp16.h>
-
-typedef REAL real;
-typedef SUM sum_t;
+#include "types.cuh"
 
 struct Geometry {  // filled in by cuda_conv.py
     int samples, groups, outs, ins;  // N, G, and the channels of one group: O/G, C/G

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.backend import array_module
-from minidl.kernels.cuda_module import function
+from minidl.kernels.cuda_module import BLOCK, MACROS, blocks, function, sum_type
 from minidl.kernels.windows import output_size
 
 #: Whether products of float32 may be rounded to TF32 on tensor cores, as PyTorch's
@@ -23,11 +23,10 @@ from minidl.kernels.windows import output_size
 allow_tf32 = False
 
 BK = 16  # inner index of one step
-BLOCKS = 512  # fewer blocks than this leave multiprocessors of a large card idle: split the inner index
+ENOUGH_BLOCKS = 512  # fewer blocks than this leave multiprocessors of a large card idle: split the inner index
 SHORTEST = 8 * BK  # the shortest part worth a block
 WORKSPACE = 64 << 20  # bytes for the partial sums, at most
 SMALL_GROUP = 16  # products of so few rows and channels are left to the plain kernels
-PLAIN_BLOCK = 256
 MOST_ELEMENTS = 2**31 - 2**14  # indices are 32 bit
 MOST_BLOCKS_Z = 65535  # CUDA's limit for the last axis of a grid
 
@@ -37,11 +36,6 @@ GEOMETRY = np.dtype(
     + [(name, np.int32, 3) for name in ("stride", "padding", "dilation", "phases")]
     + [("splits", np.int32)]
 )  # struct Geometry of conv_index.cuh
-TYPES = {  # the type of the elements and of their sums
-    np.dtype(np.float16): {"REAL": "__half", "SUM": "float"},
-    np.dtype(np.float32): {"REAL": "float", "SUM": "float"},
-    np.dtype(np.float64): {"REAL": "double", "SUM": "double"},
-}
 TENSOR_CORES_SINCE = {np.dtype(np.float16): 70, np.dtype(np.float32): 80}  # TF32 came with Ampere
 
 
@@ -103,7 +97,7 @@ def conv_weight(x, y, *, size, stride, padding, dilation, groups):
 def _kind(a, b):
     """The dtype of a product of two arrays, and whether it runs on tensor cores."""
     dtype = np.result_type(a.dtype, b.dtype)
-    if dtype not in TYPES:
+    if dtype not in MACROS:
         raise TypeError(f"conv: expected float16, float32 or float64 on a GPU, got {a.dtype} and {b.dtype}")
     wanted = allow_tf32 or dtype != np.float32
     return dtype, wanted and has_tensor_cores(getattr(a.device, "compute_capability", "90"), dtype)
@@ -131,7 +125,7 @@ class Plan(NamedTuple):
         if not (math.prod(shape) and a.size and image.size):
             return xp.zeros(shape, self.dtype)
         a, image = (xp.ascontiguousarray(array, dtype=self.dtype) for array in (a, image))
-        out, total = xp.empty(shape, self.dtype), _sum_type(self.dtype)
+        out, total = xp.empty(shape, self.dtype), sum_type(self.dtype)
         if not self.tiled:
             arguments = out, a, image, self.geometry
             self.kernel()(self.grid, (self.block,), arguments, shared_mem=self.block * total.itemsize)
@@ -139,8 +133,8 @@ class Plan(NamedTuple):
         partial_sums = xp.empty((self.splits, out.size) if self.splits > 1 else 0, total)
         self.kernel()(self.grid, (self.block,), (out, partial_sums, a, image, self.geometry))
         if self.splits > 1:
-            add = function("conv.cu", "sum_splits", **TYPES[self.dtype])
-            add(_blocks(out.size), (PLAIN_BLOCK,), (out, partial_sums, out.size, self.splits))
+            add = function("conv.cu", "sum_splits", **MACROS[self.dtype])
+            add(blocks(out.size), (BLOCK,), (out, partial_sums, out.size, self.splits))
         return out
 
 
@@ -165,17 +159,17 @@ def _plan(name, x_shape, w_shape, y_shape, stride, padding, dilation, groups, ki
     }[name]
     geometry = _geometry(N, groups, outs, ins, S, Q, K, stride, padding, dilation, phases)
     if (groups > 1 and outs * ins <= SMALL_GROUP) or groups > MOST_BLOCKS_Z:
-        kernel = partial(function, "conv.cu", f"{name}_plain", **TYPES[dtype])
-        grid = (math.prod(shape),) if name == "conv_weight" else _blocks(math.prod(shape))
-        return Plan(kernel, grid, PLAIN_BLOCK, geometry, dtype, tiled=False)
+        kernel = partial(function, "conv.cu", f"{name}_plain", **MACROS[dtype])
+        grid = (math.prod(shape),) if name == "conv_weight" else blocks(math.prod(shape))
+        return Plan(kernel, grid, BLOCK, geometry, dtype, tiled=False)
 
     tiles = DOUBLE_TILES if dtype == np.float64 else TILES
     tile = min(tiles, key=lambda t: _up(rows, t.rows) * _up(columns, t.columns) / t.speed)
     grid = math.prod(phases) * _up(columns, tile.columns) // tile.columns, _up(rows, tile.rows) // tile.rows
     splits = min(
-        BLOCKS // max(1, math.prod(grid) * groups),
+        ENOUGH_BLOCKS // max(1, math.prod(grid) * groups),
         inner // SHORTEST,
-        WORKSPACE // max(1, math.prod(shape) * _sum_type(dtype).itemsize),
+        WORKSPACE // max(1, math.prod(shape) * sum_type(dtype).itemsize),
         MOST_BLOCKS_Z // groups,
     )
     geometry["splits"] = splits = max(1, splits)
@@ -184,12 +178,8 @@ def _plan(name, x_shape, w_shape, y_shape, stride, padding, dilation, groups, ki
         file, share, names, threads = "conv_tensor.cu", tile.warp, ("WM", "WN"), 32
     block = threads * tile.rows * tile.columns // math.prod(share)
     sizes = dict(zip(names, share), BM=tile.rows, BN=tile.columns, BK=BK, BLOCK=block)
-    kernel = partial(function, file, name, **TYPES[dtype], **sizes)
+    kernel = partial(function, file, name, **MACROS[dtype], **sizes)
     return Plan(kernel, (*grid, groups * splits), block, geometry, dtype, True, splits)
-
-
-def _sum_type(dtype):
-    return np.promote_types(dtype, np.float32)  # float16 is summed in float32
 
 
 def _geometry(*values):
@@ -200,11 +190,6 @@ def _geometry(*values):
             value = (*(0 if field == "padding" else 1,) * (3 - len(value)), *value)
         geometry[field] = value
     return geometry
-
-
-def _blocks(threads):
-    """A grid with a thread for each of so many elements."""
-    return (-(-threads // PLAIN_BLOCK),)
 
 
 def _up(n, step):

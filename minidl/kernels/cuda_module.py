@@ -21,6 +21,22 @@ TYPES = {
     "float": np.float32, "double": np.float64, "__half": np.float16, "int": np.int32,
     "unsigned": np.uint32, "long long": np.int64, "unsigned char": np.uint8, "bool": np.bool_,
 }  # fmt: skip
+MACROS = {  # of the kernels for arrays of a dtype: the type of the elements and that of their sums
+    np.dtype(np.float16): {"REAL": "__half", "SUM": "float"},
+    np.dtype(np.float32): {"REAL": "float", "SUM": "float"},
+    np.dtype(np.float64): {"REAL": "double", "SUM": "double"},
+}
+BLOCK = 256  # threads of a block, where nothing speaks for another number
+
+
+def sum_type(dtype: np.dtype) -> np.dtype:
+    """The dtype that elements of this one are added in: float16 in float32."""
+    return np.promote_types(dtype, np.float32)
+
+
+def blocks(threads: int) -> tuple[int]:
+    """A grid with a thread for each of so many elements."""
+    return (-(-threads // BLOCK),)
 
 
 def source(file: str) -> str:

@@ -17,7 +17,11 @@
 #define __constant__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __shared__ static  // one block at a time: one copy is enough
+// One block at a time: one copy of shared memory is enough. It lies in a section of its own, which is filled with
+// NaN (and -1) before each block, so that what is read before it is written shows.
+#define __shared__ static __attribute__((section("shared_memory")))
+#define EDGE __attribute__((weak, visibility("hidden")))
+extern char __start_shared_memory[] EDGE, __stop_shared_memory[] EDGE;  // set by the linker
 
 struct dim3 {
     unsigned x, y, z;
@@ -49,8 +53,14 @@ static void begin() {
     swapcontext(&current->context, &scheduler);
 }
 
+// Byte by byte: between its arrays are the red zones of AddressSanitizer, which watches memset.
+__attribute__((no_sanitize_address)) static void spoil_shared_memory() {
+    for (volatile char *byte = __start_shared_memory; byte < __stop_shared_memory; byte++) *byte = (char)0xff;
+}
+
 static void run_block() {
     static std::vector<char *> stacks;
+    spoil_shared_memory();
     const size_t n = (size_t)blockDim.x * blockDim.y * blockDim.z;
     while (stacks.size() < n) stacks.push_back((char *)malloc(STACK));
     fibres.assign(n, Fibre());

@@ -65,7 +65,7 @@ def _compiled(code: str, name: str, order: int, sanitize: bool):
     parameters = cuda_module.declared(code, name)
     declared = [f"{kind} *a{k}" for k, (kind, _, _) in enumerate(parameters)]
     passed = [f"a{k}" if pointer else f"*a{k}" for k, (_, _, pointer) in enumerate(parameters)]
-    code = re.sub(r"extern __shared__ (\w+) (\w+)\[\];", rf"static \1 \2[{SHARED} / sizeof(\1)];", code)
+    code = re.sub(r"extern __shared__ (\w+) (\w+)\[\];", rf"__shared__ \1 \2[{SHARED} / sizeof(\1)];", code)
     text = f"""#include "cuda_on_cpu.h"
 {code}
 extern "C" __attribute__((visibility("default")))
