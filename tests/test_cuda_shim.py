@@ -1,4 +1,4 @@
-"""The CPU as a stand-in for a GPU shows what a GPU would hide: the faults of kernels that were made to have them."""
+"""The CPU in place of a GPU shows what a GPU would hide: the faults of kernels that were made with them."""
 
 from __future__ import annotations
 

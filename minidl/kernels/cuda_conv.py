@@ -23,7 +23,7 @@ from minidl.kernels.windows import output_size
 allow_tf32 = False
 
 BK = 16  # inner index of one step
-ENOUGH_BLOCKS = 512  # fewer blocks than this leave multiprocessors of a large card idle: split the inner index
+ENOUGH_BLOCKS = 512  # with fewer, multiprocessors of a large card idle: split the inner index
 SHORTEST = 8 * BK  # the shortest part worth a block
 WORKSPACE = 64 << 20  # bytes for the partial sums, at most
 SMALL_GROUP = 16  # products of so few rows and channels are left to the plain kernels
