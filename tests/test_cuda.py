@@ -9,11 +9,12 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from strict.stand_in import no_synchronisation
 
 import minidl
 from minidl import backend, cuda, devices, nn
 from minidl.cli import main
-from minidl.segment import checkpoint, job
+from minidl.segment import checkpoint, job, train
 from minidl.segment.cascade import load_member
 from minidl.segment.inference import predict_image
 from minidl.segment.run import load_splits, make_config
@@ -224,6 +225,51 @@ def test_a_run_goes_on_and_predicts_on_another_device(gpu, tmp_path):
     assert job.load_run(tmp_path / "run")[1].heads[0].weight.device == backend.CPU
     network = load_member(tmp_path / "run", mirror=False, device="cuda").network
     np.testing.assert_array_equal(predict_image(network, image, config), there)
+
+
+@pytest.fixture
+def training(gpu, tmp_path, monkeypatch):
+    """Six steps on the "GPU", whose losses are read at the first and at the end: an hour lies between."""
+    from test_segment import write_pictures
+
+    monkeypatch.setattr(train, "READING_SECONDS", 3600)
+    for due in ("_validation_is_due", "_saving_is_due"):
+        monkeypatch.setattr(train.Training, due, lambda self: False)
+    data = write_pictures(tmp_path / "data", n=6, size=(20, 16))
+    dataset, splits = load_splits(data, 2, (3, 1, 2), None)
+    config = make_config(dataset, splits, 2, data=data, steps=6, batch=2, halvings=1, optimizer="sgd")
+    return Training(config, splits, tmp_path, draw=False, device="cuda")
+
+
+def test_the_loop_waits_for_the_device_only_to_show_the_loss(training):
+    step, unread = training._step, []
+
+    def watched(batch):
+        if training.budget.step == 0:
+            return step(batch)
+        with no_synchronisation():
+            step(batch)
+        unread.append(len(training.unread))
+
+    training._step = watched
+    training.run()
+    assert unread == [1, 2, 3, 4, 5] and not training.unread
+    assert training.history[-1].step == 6 and np.isfinite(training.history[-1].train_loss)
+
+
+def test_an_infinity_that_is_read_late_names_its_step_and_layer(training):
+    step = training._step
+
+    def spoilt(batch):
+        images, labels = batch
+        step((np.full_like(images, 1e38) if training.budget.step == 2 else images, labels))
+
+    training._step = spoilt
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(FloatingPointError, match=r"at step 3: the output of layer encoder\.0\.0\.norm "),
+    ):
+        training.run()
 
 
 @pytest.mark.parametrize("words", [

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,15 +27,25 @@ from minidl.segment.inference import as_network, predict_image
 from minidl.segment.interrupt import Interrupt
 from minidl.segment.preprocess import Preprocessing
 from minidl.segment.sampling import Sampler
-from minidl.segment.schedule import make_optimizer, make_schedule
+from minidl.segment.schedule import EPOCH, make_optimizer, make_schedule
 from minidl.segment.splits import Splits
 
 VALIDATION_SHARE = 0.1  # of the time at most, beside the first and the last one
 VALIDATIONS = 20  # at most so many in a run
 SAVING_SHARE = 0.01  # of the time, for checkpoints between the validations
 LARGEST_NORM = 12.0  # of all gradients together (nnU-Net)
+READING_SECONDS = 1.0  # from one look at what a GPU has done to the next
 
 Batch = tuple[np.ndarray, np.ndarray]
+
+
+class Unread(NamedTuple):
+    """A step whose results are still on the device: to read them is to wait until it has computed them."""
+
+    number: int
+    batch: Batch
+    loss: Tensor
+    norm: Tensor  # of all gradients together
 
 
 def mean_dice(network: Callable, cases: Sequence[Case], config: Config) -> np.ndarray:
@@ -93,6 +103,11 @@ class Training:
         self.budget = Budget(config)
         self.history: list[Record] = []
         self.losses: list[float] = []  # since the last line of history
+        self.unread: list[Unread] = []
+        self.read_at, self.sound = (
+            0.0,
+            self.model.state_dict(),
+        )  # when, and the weights that proved finite then
         self.validation_minutes = 0.0  # what the last validation cost
         self.saved_at, self.saving_seconds = time.monotonic(), 0.0
         self.stopped_at: int | None = None  # the step at which a person interrupted it
@@ -120,7 +135,7 @@ class Training:
         if budget.done < 1:
             self.stopped_at = budget.step
             print(f"Interrupted after step {budget.step}: saving what there is.")
-        if self.losses:
+        if self.losses or self.unread:
             self._record(fixed_batches)
         minidl.save(self.model.state_dict(), self.out / "weights.safetensors")
 
@@ -135,17 +150,15 @@ class Training:
 
     def _step(self, batch: Batch) -> None:
         loss = self._loss(batch)
-        value = loss.item()
-        self._check(value, "loss", batch)
         self.optimizer.zero_grad()
         loss.backward()
-        norm = minidl.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM).item()
-        self._check(norm, "norm of the gradients", batch)
+        norm = minidl.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.learning_rate(self.budget.done)
+        self.unread.append(Unread(self.budget.step + 1, batch, loss.detach(), norm))
+        if self._reading_is_due():
+            self._read()
         self.optimizer.step()
-        self.schedule.observe(value)
-        self.losses.append(value)
         self.budget.step += 1
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -157,16 +170,36 @@ class Training:
             return loss(outputs, labels)
         return F.deep_supervision_loss(outputs, labels, loss)
 
-    def _check(self, value: float, what: str, batch: Batch) -> None:
+    def _reading_is_due(self) -> bool:
+        """On the CPU before each update; else once a second, and where the schedule decides."""
+        rested = time.monotonic() - self.read_at
+        return self.device == "cpu" or rested >= READING_SECONDS or self.unread[-1].number % EPOCH == 0
+
+    def _read(self) -> None:
+        """Take over the losses of the steps since the last time; FloatingPointError if one is not finite."""
+        for step in self.unread:
+            value = step.loss.item()
+            self._check(value, "loss", step)
+            self._check(step.norm.item(), "norm of the gradients", step)
+            self.schedule.observe(value)
+            self.losses.append(value)
+        self.unread.clear()
+        if self.device != "cpu":
+            self.read_at = time.monotonic()
+            self.sound = {name: array.clone() for name, array in self.model.state_dict().items()}
+
+    def _check(self, value: float, what: str, step: Unread) -> None:
         if math.isfinite(value):
             return
-        where = first_not_finite(self.model, lambda: self._loss(batch))
+        self.model.load_state_dict(self.sound)  # the steps after this one have spoilt the weights
+        where = first_not_finite(self.model, lambda: self._loss(step.batch))
         raise FloatingPointError(
-            f"the {what} became {value} at step {self.budget.step + 1}: {where}; try a lower learning rate"
+            f"the {what} became {value} at step {step.number}: {where}; try a lower learning rate"
         )
 
     def _words(self) -> str:
-        text = f"step {self.budget.step}, loss {np.mean(self.losses[-20:]):.3f}"
+        losses = self.losses[-20:] or [self.history[-1].train_loss]
+        text = f"step {self.budget.step}, loss {np.mean(losses):.3f}"
         if self.history:
             dice = self.history[-1].dice.values()
             text += f", validation Dice {' / '.join(f'{d:.3f}' for d in dice)}"
@@ -184,6 +217,7 @@ class Training:
 
     def _record(self, batches: Sequence[Batch]) -> None:
         """A line of history: the losses since the last one, and how the validation cases fare now."""
+        self._read()
         begun = self.budget.minutes
         with minidl.no_grad():
             self.model.eval()
@@ -219,6 +253,7 @@ class Training:
 
     def save_checkpoint(self) -> None:
         """Write where the training stands."""
+        self._read()
         begun = time.monotonic()
         progress = Progress(
             version=checkpoint.VERSION,
