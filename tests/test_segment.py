@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-import minidl
 from minidl import plot
 from minidl.cli import main
 from minidl.data import Image, phantom_case
