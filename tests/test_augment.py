@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from strict import stand_in
 
 from minidl.data import Case, DataError, Image
 from minidl.data.augment import AUGMENTATIONS, NNUNET, Augmentation, intensity
@@ -50,6 +51,16 @@ def test_all_at_once_keeps_shapes_types_and_labels(shape, larger):
                             np.random.default_rng(seed))  # fmt: skip
         assert x.shape == (2, *shape) and x.dtype == np.float32 and np.isfinite(x).all()
         assert y.shape == shape and y.dtype == np.uint8 and set(np.unique(y)) <= {0, 1}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_on_a_gpu_a_patch_is_changed_likewise(shape, monkeypatch):
+    xp, c, patch = stand_in.install(monkeypatch), case(shape), tuple(n - n // 4 for n in shape)
+    pairs = (c.image.array, c.label.array), (xp.asarray(c.image.array), xp.asarray(c.label.array))
+    here, there = (ALWAYS.patch(*pair, (2,) * len(shape), patch, np.random.default_rng(1)) for pair in pairs)
+    for a, b in zip(here, there):
+        assert isinstance(b, xp.ndarray) and b.dtype == a.dtype
+        np.testing.assert_allclose(b.get(), a, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

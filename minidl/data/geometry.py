@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from minidl.backend import array_module
+
 ANISOTROPY = 3  # voxels longer than this many times their shortest edge are slices rather than voxels
 
 
@@ -19,7 +21,7 @@ def crop(array: np.ndarray, starts: Sequence[int], size: Sequence[int]) -> np.nd
     ]
     if all(part.stop - part.start == p for part, p in zip(inside, size)):
         return array[(..., *inside)]
-    box = np.zeros((*array.shape[:lead], *size), array.dtype)
+    box = array_module(array).zeros((*array.shape[:lead], *size), array.dtype)
     if all(part.stop > part.start for part in inside):
         place: Any = [slice(part.start - a, part.stop - a) for part, a in zip(inside, starts)]
         box[(..., *place)] = array[(..., *inside)]

@@ -20,7 +20,7 @@ def gaussian_noise(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def gaussian_blur(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """x smoothed by a Gaussian of σ from U(0.5, 1) voxels along each axis."""
-    return ndimage(array_module(x)).gaussian_filter(x, rng.uniform(0.5, 1, x.ndim), mode="reflect")
+    return ndimage(array_module(x)).gaussian_filter(x, rng.uniform(0.5, 1, x.ndim).tolist(), mode="reflect")
 
 
 def brightness(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
