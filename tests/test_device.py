@@ -9,9 +9,11 @@ from strict.stand_in import no_synchronisation
 
 import minidl
 import minidl.nn.functional as F
-from minidl import nn, optim
+from minidl import nn, optim, receptive_field
 from minidl.crf import DenseCRF
 from minidl.models import PlannedUNet, UNet
+
+DEVICES = "cpu", "cuda"
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +109,31 @@ def test_a_crf_on_the_device(method):
         found[device] = here(y), here(x.grad)
     for a, b in zip(found["cuda"], found["cpu"]):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_a_lattice_is_built_on_the_host_and_its_result_brought_back():
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(1, k, 8, 9)).astype(np.float32) for k in (3, 1)]
+    with minidl.no_grad():
+        here_, there = (
+            DenseCRF("lattice").to(d)(*(minidl.tensor(a, device=d) for a in arrays)) for d in DEVICES
+        )
+    assert there.device.type == "cuda"
+    np.testing.assert_allclose(here(there), here(here_), atol=1e-4)
+
+
+def test_receptive_fields_of_a_network_on_the_device():
+    minidl.manual_seed(0)
+    net, shape = UNet(1, 2, (4, 8)), (1, 1, 16, 16)
+    found = {}
+    for device in DEVICES:
+        net.to(device)
+        field = receptive_field.analyze(net, shape)
+        found[device] = (
+            [field.size, field.stride, *field.interval((8, 8))],
+            receptive_field.reachability(net, shape, (8, 8)),
+            receptive_field.gradient(net, shape, (8, 8)),
+            receptive_field.effective(net, shape).map,
+        )
+    for a, b in zip(*found.values()):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4)
