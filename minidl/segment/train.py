@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,10 +104,8 @@ class Training:
         self.history: list[Record] = []
         self.losses: list[float] = []  # since the last line of history
         self.unread: list[Unread] = []
-        self.read_at, self.sound = (
-            0.0,
-            self.model.state_dict(),
-        )  # when, and the weights that proved finite then
+        self.read_at = 0.0
+        self.sound: Mapping[str, Tensor] = self.model.state_dict()  # what proved finite at the last reading
         self.validation_minutes = 0.0  # what the last validation cost
         self.saved_at, self.saving_seconds = time.monotonic(), 0.0
         self.stopped_at: int | None = None  # the step at which a person interrupted it
