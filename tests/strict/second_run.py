@@ -18,7 +18,7 @@ def second_run(xp: ModuleType, fetch: Callable[[Any], np.ndarray]) -> Iterator[N
 
     Vjps are written with ops, so gradients of every order are compared by the same means.
     """
-    forwards = {op: op.forward for op in Op.registry.values()}
+    forwards = {op: op.forward for op in Op.registry.values() if op.name != "to_device"}  # which leaves `xp`
     try:
         for op, forward in forwards.items():
             op.forward = _twice(op.name, forward, xp, fetch)

@@ -4,7 +4,7 @@
 
 It has CuPy's names and parameters (cupy_api.json, frozen by freeze.py), so that CuPy is not needed. What CuPy
 does in silence, it makes visible where it can: integer indices out of range wrap round, of several values
-for one place any may win, reductions give 0-d arrays, the memory of a new array lies in either order,
+for one place any may win, reductions give 0-d arrays, the memory of a result lies in either order,
 `@=` binds a new array, nothing is read-only.
 """
 
@@ -28,6 +28,7 @@ UFUNC_METHODS = {  # the ufuncs that have them
 }
 UFUNC_OPTIONS = {"out", "dtype", "casting", "where"}
 DOORS = {"array", "asarray", "ascontiguousarray", "asfortranarray"}  # the only ways from host to device
+FILLERS = {"empty", "zeros", "ones", "full"}  # what they make lies in the order of C
 ANY_NUMBER = {"reshape", "transpose"}  # methods that take a shape as one argument or as many
 REFUSED_KINDS = "OSUMm"
 
@@ -65,7 +66,7 @@ def _host(x, name):
 
 
 def _device(result):
-    """Results as device arrays, 0-d ones too. New memory lies in the order of C or of Fortran."""
+    """Results as device arrays, 0-d ones too, their memory in the order of C or of Fortran."""
     if isinstance(result, (np.ndarray, np.generic)):
         array = np.asarray(result)
         if array.dtype.kind in REFUSED_KINDS or array.dtype == np.longdouble:
@@ -314,6 +315,8 @@ def _function(name, host, parameters):
         given = {k: _host(v, name) for k, v in options.items()}
         out = options.get("out")
         result = host(*hosts, **given)
+        if last in FILLERS:
+            return ndarray(result)
         return out if isinstance(out, ndarray) else _device(result)
 
     function.__name__ = last
