@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from cuda_shim import shim
@@ -181,23 +176,12 @@ def test_planted_faults_are_found(fault, monkeypatch):
     pytest.fail("no case in any order noticed")
 
 
+def check_some():
+    for name in ("odd sizes", "3-D", "groups", "depthwise"):
+        check(CASES[name], np.float32)
+    check((1, 4, 4, 1, (3, 4), (1, 1), (1, 1), (0, 0), (1, 1)), np.float32)  # loads vectors
+
+
 @pytest.mark.slow
 def test_nothing_is_read_or_written_outside():
-    """AddressSanitizer has to be loaded before Python: a process of its own."""
-    script = (
-        "import sys; sys.path[:0] = ['tests']\n"
-        "import numpy as np, test_cuda_conv as t\n"
-        "from cuda_shim import shim\n"
-        "with shim.on_the_cpu(sanitize=True):\n"
-        "    for name in ('odd sizes', '3-D', 'groups', 'depthwise', 'vector'):\n"
-        "        case = t.CASES.get(name, (1, 4, 4, 1, (3, 4), (1, 1), (1, 1), (0, 0), (1, 1)))\n"
-        "        t.check(case, np.float32)\n"
-        "print('done')\n"
-    )
-    runtime = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout
-    options = "detect_leaks=0:detect_stack_use_after_return=0:halt_on_error=1"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1],
-        env={**os.environ, "LD_PRELOAD": runtime.strip(), "ASAN_OPTIONS": options},
-    )  # fmt: skip
-    assert done.returncode == 0 and "done" in done.stdout, done.stderr[-3000:]
+    shim.run_sanitized("test_cuda_conv", "check_some()")

@@ -49,6 +49,7 @@ def batch(rank, device):
 
 def step(net, optimizer, x, y):
     outputs = net(x)
+    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     loss = F.dice_ce_loss(outputs[0], y)
     for level, logits in enumerate(outputs[1:], start=1):
         smaller = y[(slice(None), *(slice(None, None, 2**level),) * (y.ndim - 1))]
@@ -71,6 +72,20 @@ def test_a_training_step_never_waits_for_the_device(rank, make):
         with no_synchronisation():
             losses[device] = [step(net, optimizer, x, y) for _ in range(3)]
     assert len({float(loss) for loss in losses["cuda"]}) == 3
+    np.testing.assert_allclose(
+        [here(loss) for loss in losses["cuda"]], [here(loss) for loss in losses["cpu"]], rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_max_pooling_never_waits_either(rank):
+    losses = {}
+    for device in DEVICES:
+        minidl.manual_seed(0)
+        net = UNet(1, 3, (4, 8), dims=rank, down="max").to(device)
+        optimizer, (x, y) = optim.SGD(net.parameters(), lr=0.01), batch(rank, device)
+        with no_synchronisation():
+            losses[device] = [step(net, optimizer, x, y) for _ in range(2)]
     np.testing.assert_allclose(
         [here(loss) for loss in losses["cuda"]], [here(loss) for loss in losses["cpu"]], rtol=1e-3
     )

@@ -78,6 +78,7 @@ ROWS = [
     (linear.overwrite_along, [(3, 2)], dict(index=np.array([[2, 0], [0, 3], [1, 1]]), dim=0, size=4)),
     (linear.overwrite_along, [(2, 0)], dict(index=np.zeros((2, 0), np.int64), dim=1, size=2)),
     (linear.take_in_windows, [(2, 1, 4, 3)], dict(index=IN_PLANES, windows=[HALVES, HALVES])),
+    (linear.add_in_windows, [(2, 1, 2, 1)], dict(index=IN_PLANES, windows=[HALVES, HALVES], size=(4, 3))),
     (linear.put_in_windows, [(2, 1, 2, 1)], dict(index=IN_PLANES, windows=[HALVES, HALVES], size=(4, 3))),
     (linear.cat, [(2, 3), (1, 3), (0, 3)], dict(dim=0)),
     (linear.cat, [(2, 1), (2, 3)], dict(dim=1)),
@@ -174,7 +175,9 @@ def test_the_input_is_freed_while_the_output_lives(op, shapes, static):
     assert all(array() is None for array in freed)
 
 
-def test_a_chain_of_linear_ops_needs_the_memory_of_one():
+def test_a_chain_of_linear_ops_needs_the_memory_of_one(xp):
+    if xp is not np:
+        pytest.skip("a second run has memory of its own")
     x = minidl.zeros(1 << 17, dtype=np.float64, requires_grad=True)  # 1 MiB
     tracemalloc.start()
     y = x

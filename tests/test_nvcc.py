@@ -31,7 +31,10 @@ def conv_defines(card):
                     yield file, {**shared, **dict(zip(names, share)), "BLOCK": block}
 
 
-VARIANTS = [(card, file, defines) for card in CARDS for file, defines in conv_defines(card)]
+BY_TYPE = ("norm.cu", "pool.cu")  # files whose kernels differ in nothing but the type
+VARIANTS = [(card, file, defines) for card in CARDS for file, defines in conv_defines(card)] + [
+    (card, file, types) for card in CARDS for file in BY_TYPE for types in cuda_module.MACROS.values()
+]
 
 
 def spills(card: int, file: str, defines: dict, folder: Path) -> list[int]:
@@ -48,7 +51,8 @@ def spills(card: int, file: str, defines: dict, folder: Path) -> list[int]:
 
 def name(variant) -> str:
     card, file, defines = variant
-    return f"sm_{card}-{file}-{defines['REAL']}-{defines['BM']}x{defines['BN']}"
+    tile = f"-{defines['BM']}x{defines['BN']}" if "BM" in defines else ""
+    return f"sm_{card}-{file}-{defines['REAL']}{tile}"
 
 
 def test_every_file_is_compiled_here():

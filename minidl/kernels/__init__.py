@@ -6,6 +6,8 @@ from typing import Any
 
 from minidl.kernels import (
     cuda_conv,
+    cuda_norm,
+    cuda_pool,
     numpy_conv,
     numpy_local,
     numpy_loss,
@@ -26,19 +28,23 @@ class Numpy:
     local_dot = numpy_local.local_dot
     softmax_sums, softmax_sums_backward = numpy_loss.softmax_sums, numpy_loss.softmax_sums_backward
     over_planes, overwrite = numpy_pool.over_planes, numpy_pool.overwrite
+    max_indices, take_in_planes = numpy_pool.max_indices, numpy_pool.take_in_planes
+    add_in_windows = numpy_pool.add_in_windows
     sgd, adam = numpy_optim.sgd, numpy_optim.adam
 
 
 class Cuda:
-    """The kernels for CuPy arrays: convolutions in CUDA C, the others by CuPy's functions."""
+    """The kernels for CuPy arrays: the others than those in CUDA C by CuPy's functions."""
 
     conv, conv_input, conv_weight = cuda_conv.conv, cuda_conv.conv_input, cuda_conv.conv_weight
-    norm_leaky_relu = reference.norm_leaky_relu
-    norm_leaky_relu_backward = reference.norm_leaky_relu_backward
+    norm_leaky_relu = cuda_norm.norm_leaky_relu
+    norm_leaky_relu_backward = cuda_norm.norm_leaky_relu_backward
     local_sum, local_spread = reference.local_sum, reference.local_spread
     local_dot = reference.local_dot
     softmax_sums, softmax_sums_backward = reference.softmax_sums, reference.softmax_sums_backward
     over_planes, overwrite = reference.over_planes, reference.overwrite
+    max_indices, take_in_planes = cuda_pool.max_indices, cuda_pool.take_in_planes
+    add_in_windows = cuda_pool.add_in_windows
     sgd, adam = reference.sgd, reference.adam
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from minidl.backend import array_module
-from minidl.kernels.windows import output_size, shifts, taps
+from minidl.kernels.windows import in_planes, output_size, shifts, taps
 
 
 def _padded_size(size, padding):
@@ -131,6 +133,35 @@ def overwrite(y, places, x):
     y[named] = x[last[named].astype(xp.int64) - 1]
 
 
+# ---- max-pooling -----------------------------------------------------------------------------------
+
+
+def max_indices(x, windows):
+    """Sample after sample of all windows at once; shapes and rule: `numpy_pool.py`."""
+    xp, size = array_module(x), x.shape[2:]
+    planes, best, index = _flat(x, len(size)), None, None
+    for tap in np.ndindex(*(axis.index.shape[1] for axis in windows)):
+        samples = np.ix_(*(axis.index[:, t] for axis, t in zip(windows, tap)))
+        here = xp.asarray(np.ravel_multi_index(samples, size))
+        value = planes[:, :, here]
+        if best is None:
+            best, index = value, xp.broadcast_to(here, value.shape)
+        better = (value > best) | (value != value)
+        best, index = xp.where(better, value, best), xp.where(better, here, index)
+    return index
+
+
+def take_in_planes(x, index):
+    return x.ravel().take(in_planes(array_module(x), index, x.shape[2:]))
+
+
+def add_in_windows(x, index, *, windows, size):
+    xp = array_module(x)
+    y = xp.zeros((*x.shape[:2], *size), dtype=_wide(x.dtype, xp)).ravel()
+    xp.add.at(y, in_planes(xp, index, size).ravel(), x.ravel().astype(y.dtype, copy=False))
+    return y.reshape(*x.shape[:2], *size).astype(x.dtype, copy=False)
+
+
 # ---- losses ----------------------------------------------------------------------------------------
 
 
@@ -150,7 +181,8 @@ def softmax_sums(x, label, *, ignore_index):
     xp = array_module(x)
     log_p, p, at, counted = _softmax_and_labels(x, label, ignore_index)
     terms = p * at, p * counted, at, xp.where(at > 0, -log_p, 0)
-    return xp.stack([term.sum(tuple(range(2, x.ndim))) for term in terms])
+    sums = [term.sum(tuple(range(2, x.ndim)), dtype=np.float64) for term in terms]
+    return xp.stack(sums).astype(x.dtype)
 
 
 def softmax_sums_backward(g, x, label, *, ignore_index):

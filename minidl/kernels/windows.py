@@ -1,8 +1,12 @@
-"""Sliding windows: how many there are, and the view of the input that each kernel tap meets."""
+"""Windows: how many there are, the view of the input that each kernel tap meets, and places in planes."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+
+Column = slice | np.ndarray  # where windows find one of their samples along an axis
 
 
 def output_size(size, kernel, stride, dilation):
@@ -30,3 +34,16 @@ def shifts(size, window, rows=None):
         if all(a < b for a, b in spans):
             here = tuple(slice(a, b) for a, b in spans)
             yield tap, here, tuple(slice(a + o, b + o) for (a, b), o in zip(spans, offsets))
+
+
+def pick(xp, x, column: Column, dim: int):
+    """x[column] along axis `dim`: a view for a slice."""
+    if isinstance(column, slice):
+        return x[(slice(None),) * dim + (column,)]
+    return x.take(xp.asarray(column), axis=dim)
+
+
+def in_planes(xp, index, size):
+    """Flat indices (N, C, *Q) in planes of that size as flat indices in the whole array (N, C, *size)."""
+    n, c = index.shape[:2]
+    return index + xp.arange(n * c).reshape(n, c, *(1,) * (index.ndim - 2)) * math.prod(size)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Column = slice | np.ndarray  # where the rows of a run find one of their terms
+from minidl.kernels.windows import Column, pick
 
 LONGEST_PERIOD, MOST_RUNS = 8, 16
 NEGLIGIBLE = 1e-7  # a weight that rounding left where there should be none
@@ -58,13 +58,6 @@ def runs(index: np.ndarray) -> list[tuple[slice, list[Column]]]:
         key=len,
     )
     return shortest if len(shortest) <= MOST_RUNS else [(slice(None), list(index.T))]
-
-
-def pick(xp, x, column: Column, dim: int):
-    """x[column] along axis `dim`: a view for a slice."""
-    if isinstance(column, slice):
-        return x[(slice(None),) * dim + (column,)]
-    return x.take(xp.asarray(column), axis=dim)
 
 
 Term = tuple[Column, np.ndarray | float]  # where it is, and its weight: one number, or one for each row

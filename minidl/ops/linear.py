@@ -133,36 +133,47 @@ def overwrite_along(xp, x, *, index, dim, size):
     return _written(kernels.of(xp).overwrite, x, index, dim, size)
 
 
-@linear(lambda g, x_like, index: _put_in_planes(g, index, x_like.shape),
+@linear(lambda g, x_like, index, windows:
+        add_in_windows(g, index=index, windows=windows, size=x_like.shape[2:]),
         reach=lambda x, index, windows: x.windows(windows))  # fmt: skip
 def take_in_windows(xp, x, *, index, windows):
     """y[n, c, q] = x[n, c] at the flat index[n, c, q] in the plane *S, in the window of q: x (N, C, *S).
 
-    `windows` has the 0-1 matrix of the windows along each axis; it is told to those who ask what q may see.
+    `windows` has the 0-1 matrix of the windows along each axis, where the adjoint looks for its terms.
     """
-    flat = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
-    places = index.reshape(*x.shape[:2], math.prod(index.shape[2:]))
-    return take_along.forward(xp, flat, index=places, dim=2).reshape(index.shape)
-
-
-def _put_in_planes(g: Tensor, index, shape) -> Tensor:
-    """The adjoint: each cotangent added at its index."""
-    flat = reshape(g, shape=(*shape[:2], math.prod(g.shape[2:])))
-    places = index.reshape(flat.shape)
-    return reshape(put_along(flat, index=places, dim=2, size=math.prod(shape[2:])), shape=shape)
+    return kernels.of(xp).take_in_planes(x, index)
 
 
 @linear(lambda g, index, windows: take_in_windows(g, index=index, windows=windows),
+        reach=lambda x, index, windows, size: x.put_in_windows(index, windows, size))  # fmt: skip
+def add_in_windows(xp, x, *, index, windows, size):
+    """y[n, c] += x[n, c, q] at the flat index[n, c, q], in the window of q, into zeros.
+
+    x (N, C, *Q) -> (N, C, *size).
+    """
+    return kernels.of(xp).add_in_windows(x, index, windows=windows, size=size)
+
+
+@linear(lambda g, index: _taken_in_planes(g, index),
         reach=lambda x, index, windows, size: x.put_in_windows(index, windows, size))  # fmt: skip
 def put_in_windows(xp, x, *, index, windows, size):
     """y[n, c] = x[n, c, q] at the flat index[n, c, q], zero elsewhere: x (N, C, *Q) -> (N, C, *size).
 
     Of several values for one place the last stays; the vjp is PyTorch's, as in `overwrite_along`.
+    An index may lie outside of its window: `windows` is only told to those who ask what q may reach.
     """
     planes = x.shape[:2]
     flat, places = (a.reshape(*planes, math.prod(x.shape[2:])) for a in (x, index))
     y = overwrite_along.forward(xp, flat, index=places, dim=2, size=math.prod(size))
     return y.reshape(*planes, *size)
+
+
+def _taken_in_planes(g: Tensor, index) -> Tensor:
+    """The cotangent at each index in its plane, wherever that is."""
+    planes = g.shape[:2]
+    flat = reshape(g, shape=(*planes, math.prod(g.shape[2:])))
+    taken = take_along(flat, index=index.reshape(*planes, math.prod(index.shape[2:])), dim=2)
+    return reshape(taken, shape=index.shape)
 
 
 def _around(a, dim):
@@ -174,7 +185,7 @@ def _around(a, dim):
 def _places(index, shape):
     """Indices along the third of four axes as indices into the flattened array of that shape."""
     xp, (n, c, size, after) = array_module(index), shape
-    if index.size and int(index.min()) < 0:
+    if xp is not np or (index.size and int(index.min()) < 0):  # on a GPU to look is to wait
         index = xp.where(index < 0, index + size, index)
     row = xp.arange(n * c).reshape(n, c, 1, 1) * (size * after) + xp.arange(after)
     return (index * after if after > 1 else index) + row

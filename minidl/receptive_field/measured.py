@@ -85,7 +85,7 @@ def _pull_back(node: Node, k: int, g: np.ndarray) -> np.ndarray:
     law, name, shape = node.op.law, node.op.name, node.parents[k].shape
     if name == "resample":
         stand_in.static = {**node.static, "bands": _boolean(node.static["bands"])}
-    elif name in ("take_in_windows", "put_in_windows"):
+    elif name in ("take_in_windows", "add_in_windows", "put_in_windows"):
         seen = Tensor(g)
         for dim, bands in enumerate(node.static["windows"], 2):
             seen = linear.resample(seen, bands=bands.T if name[:4] == "take" else bands, dim=dim)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -82,6 +84,24 @@ void launch(const unsigned *grid, const unsigned *block, int order, {", ".join(d
         function(*sizes, order, *(ctypes.c_void_p(a.ctypes.data) for a in kept))
 
     return launch
+
+
+def run_sanitized(test: str, call: str) -> None:
+    """Make that call of a test file where AddressSanitizer watches what kernels read and write.
+
+    It has to be loaded before Python: a process of its own.
+    """
+    script = (
+        f"import sys; sys.path[:0] = ['tests']\nimport {test}\nfrom cuda_shim import shim\n"
+        f"with shim.on_the_cpu(sanitize=True):\n    {test}.{call}\nprint('done')\n"
+    )
+    runtime = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout
+    options = "detect_leaks=0:detect_stack_use_after_return=0:halt_on_error=1"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=HERE.parents[1],
+        env={**os.environ, "LD_PRELOAD": runtime.strip(), "ASAN_OPTIONS": options},
+    )  # fmt: skip
+    assert done.returncode == 0 and "done" in done.stdout, done.stderr[-3000:]
 
 
 def _library(text: str, flags: Sequence[str]) -> Path:

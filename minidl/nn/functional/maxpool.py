@@ -1,7 +1,7 @@
 """Max-pooling: find where each window has its maximum, then gather there; and the inverse, which puts back.
 
-The search is array code without a gradient. The gather is a linear op whose adjoint is a scatter, so pooling
-has gradients of every order, and windows that share a maximum add up their cotangents.
+The search is a kernel without a gradient. The gather is a linear op whose adjoint adds back, so pooling has
+gradients of every order, and windows that share a maximum add up their cotangents.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from minidl.nn.functional.windows import (
     pool_positions,
 )
 from minidl.ops import linear
-from minidl.ops.bands import Bands, pick
+from minidl.ops.bands import Bands
 
 # ---- where the maximum is ----------------------------------------------------------------------
 
@@ -58,48 +58,10 @@ def _windows(index: np.ndarray, size: int, advance: Fraction | None = None) -> B
     return Bands(index, np.ones(index.shape), size, advance)
 
 
-def _max_along(xp, value, place, windows: Bands, dim: int, may_be_nan: bool):
-    """(value, place) of the maximum in each window along one axis: the first of equals, the last NaN."""
-    shape = (*value.shape[:dim], len(windows.index), *value.shape[dim + 1 :])
-    best, where = xp.empty(shape, dtype=value.dtype), xp.empty(shape, dtype=place.dtype)
-    for rows, terms, _ in windows.runs:
-        columns = [column for column, _ in terms]
-        m, at = pick(xp, value, columns[0], dim), pick(xp, place, columns[0], dim)
-        for column in columns[1:]:
-            v, p = pick(xp, value, column, dim), pick(xp, place, column, dim)
-            better = v > m
-            if may_be_nan:
-                better |= v != v
-            m, at = xp.maximum(m, v), at + (p - at) * better  # p where better, without a branch
-        here = (slice(None),) * dim + (rows,)
-        best[here], where[here] = m, at
-    return best, where
-
-
-def _max_indices(value, windows: Sequence[Bands]):
-    xp, size = array_module(value), value.shape[2:]
-    total = math.prod(size)
-    place = xp.arange(total, dtype=np.int32 if total < 2**31 else np.int64).reshape(1, 1, *size)
-    may_be_nan = value.dtype.kind == "f" and bool(xp.isnan(value).any())
-    for i in reversed(range(len(size))):
-        value, place = _max_along(xp, value, place, windows[i], 2 + i, may_be_nan)
-    return place
-
-
-def max_indices(x, windows: Sequence[Bands]):
-    """The flat index, in its (n, c) plane, of the maximum of x (N, C, *S) in each window.
-
-    One axis after the other, from the last to the first, so that the first of equals is the first in memory.
-    """
-    xp = array_module(x)
-    index = xp.empty((*x.shape[:2], *(len(axis.index) for axis in windows)), dtype=np.int64)
-    return kernels.of(xp).over_planes(partial(_max_indices, windows=windows), index, x)
-
-
 def _pooled(
     input: Tensor, windows: Sequence[Bands], added: bool, return_indices: bool
 ) -> Tensor | tuple[Tensor, Tensor]:
-    index = max_indices(input.array, windows)
+    index = kernels.of(array_module(input.array)).max_indices(input.array, windows)
     y, where = linear.take_in_windows(input, index=index, windows=windows), Tensor(index)
     if added:
         y, where = y.squeeze(0), where.squeeze(0)
