@@ -31,7 +31,7 @@ def conv_defines(card):
                     yield file, {**shared, **dict(zip(names, share)), "BLOCK": block}
 
 
-BY_TYPE = ("norm.cu", "pool.cu")  # files whose kernels differ in nothing but the type
+BY_TYPE = ("loss.cu", "norm.cu", "optim.cu", "pool.cu")  # files whose kernels differ in nothing but the type
 VARIANTS = [(card, file, defines) for card in CARDS for file, defines in conv_defines(card)] + [
     (card, file, types) for card in CARDS for file in BY_TYPE for types in cuda_module.MACROS.values()
 ]

@@ -6,7 +6,9 @@ from typing import Any
 
 from minidl.kernels import (
     cuda_conv,
+    cuda_loss,
     cuda_norm,
+    cuda_optim,
     cuda_pool,
     numpy_conv,
     numpy_local,
@@ -34,18 +36,18 @@ class Numpy:
 
 
 class Cuda:
-    """The kernels for CuPy arrays: the others than those in CUDA C by CuPy's functions."""
+    """The kernels for CuPy arrays: in CUDA C, but for the local sums and what overwrites."""
 
     conv, conv_input, conv_weight = cuda_conv.conv, cuda_conv.conv_input, cuda_conv.conv_weight
     norm_leaky_relu = cuda_norm.norm_leaky_relu
     norm_leaky_relu_backward = cuda_norm.norm_leaky_relu_backward
     local_sum, local_spread = reference.local_sum, reference.local_spread
     local_dot = reference.local_dot
-    softmax_sums, softmax_sums_backward = reference.softmax_sums, reference.softmax_sums_backward
+    softmax_sums, softmax_sums_backward = cuda_loss.softmax_sums, cuda_loss.softmax_sums_backward
     over_planes, overwrite = reference.over_planes, reference.overwrite
     max_indices, take_in_planes = cuda_pool.max_indices, cuda_pool.take_in_planes
     add_in_windows = cuda_pool.add_in_windows
-    sgd, adam = reference.sgd, reference.adam
+    sgd, adam = cuda_optim.sgd, cuda_optim.adam
 
 
 def of(xp: Any) -> Any:

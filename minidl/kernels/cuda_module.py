@@ -26,6 +26,7 @@ MACROS = {  # of the kernels for arrays of a dtype: the type of the elements and
     np.dtype(np.float32): {"REAL": "float", "SUM": "float"},
     np.dtype(np.float64): {"REAL": "double", "SUM": "double"},
 }
+MACRO = {"real": "REAL", "sum_t": "SUM", "label_t": "LABEL"}  # that says what such a type is
 BLOCK = 256  # threads of a block, where nothing speaks for another number
 
 
@@ -37,6 +38,11 @@ def sum_type(dtype: np.dtype) -> np.dtype:
 def blocks(threads: int) -> tuple[int]:
     """A grid with a thread for each of so many elements."""
     return (-(-threads // BLOCK),)
+
+
+def address(array: Any) -> int:
+    """Where the elements of an array begin in the memory of its device."""
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
 def source(file: str) -> str:
@@ -88,8 +94,7 @@ class Function:
         return value
 
     def _dtype(self, declared_type: str) -> Any:
-        macro = {"real": "REAL", "sum_t": "SUM"}.get(declared_type)
-        return TYPES.get(str(self.defines.get(macro, "float")) if macro else declared_type)
+        return TYPES.get(str(self.defines.get(MACRO.get(declared_type, ""), declared_type)))
 
 
 def declared(code: str, name: str) -> list[tuple[str, str, bool]]:
