@@ -11,7 +11,7 @@ import minidl
 import minidl.nn.functional as F
 from minidl import nn, optim, receptive_field
 from minidl.crf import DenseCRF
-from minidl.models import PlannedUNet, UNet
+from minidl.models import PlannedUNet, SegNet, UNet
 
 DEVICES = "cpu", "cuda"
 
@@ -78,11 +78,16 @@ def test_a_training_step_never_waits_for_the_device(rank, make):
 
 
 @pytest.mark.parametrize("rank", [2, 3])
-def test_max_pooling_never_waits_either(rank):
+@pytest.mark.parametrize(
+    "make",
+    [lambda rank: UNet(1, 3, (4, 8), dims=rank, down="max"), lambda rank: SegNet(1, 3, [(4, 1)], dims=rank)],
+    ids=["U-Net", "SegNet"],
+)
+def test_max_pooling_never_waits_either(rank, make):
     losses = {}
     for device in DEVICES:
         minidl.manual_seed(0)
-        net = UNet(1, 3, (4, 8), dims=rank, down="max").to(device)
+        net = make(rank).to(device)
         optimizer, (x, y) = optim.SGD(net.parameters(), lr=0.01), batch(rank, device)
         with no_synchronisation():
             losses[device] = [step(net, optimizer, x, y) for _ in range(2)]

@@ -64,6 +64,15 @@ def test_copies_to_the_host_are_counted(a, waits):
         waits(total)
 
 
+@pytest.mark.parametrize("counts", [
+    lambda a: a[a > 1], lambda a: xp.flatnonzero(a), lambda a: xp.nonzero(a), lambda a: a.nonzero(),
+    lambda a: xp.unique(a),
+], ids=["mask", "flatnonzero", "function", "method", "unique"])  # fmt: skip
+def test_what_the_device_counts_is_waited_for(a, counts):
+    with pytest.raises(AssertionError, match="waited for the device"), no_synchronisation():
+        counts(a)
+
+
 def test_any_of_several_values_for_one_place_may_win():
     winners = set()
     for _ in range(20):

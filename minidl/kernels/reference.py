@@ -129,8 +129,8 @@ def overwrite(y, places, x):
     xp = array_module(y)
     last = xp.zeros(y.size, dtype=xp.uint64)  # a GPU has no atomic maximum of int64
     xp.maximum.at(last, places, xp.arange(1, places.size + 1, dtype=xp.uint64))
-    named = xp.flatnonzero(last)
-    y[named] = x[last[named].astype(xp.int64) - 1]
+    if places.size:
+        y[...] = xp.where(last > 0, x[xp.maximum(last, 1).astype(xp.int64) - 1], y)
 
 
 # ---- max-pooling -----------------------------------------------------------------------------------

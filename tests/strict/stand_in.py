@@ -29,6 +29,7 @@ UFUNC_METHODS = {  # the ufuncs that have them
 UFUNC_OPTIONS = {"out", "dtype", "casting", "where"}
 DOORS = {"array", "asarray", "ascontiguousarray", "asfortranarray"}  # the only ways from host to device
 FILLERS = {"empty", "zeros", "ones", "full"}  # what they make lies in the order of C
+COUNTERS = {"nonzero", "flatnonzero", "argwhere", "unique"}  # the size of their result is known on the device
 ANY_NUMBER = {"reshape", "transpose"}  # methods that take a shape as one argument or as many
 REFUSED_KINDS = "OSUMm"
 
@@ -123,7 +124,10 @@ class ndarray:
         return getattr(xp, function.__name__)(*args, **options)
 
     def __getitem__(self, key):
-        return _device(self._array[_key(key, self.shape)])
+        parts = _key(key, self.shape)
+        if any(isinstance(part, np.ndarray) and part.dtype == bool for part in parts):
+            _synchronise()  # only the device knows how many there are
+        return _device(self._array[parts])
 
     def __setitem__(self, key, value):
         value, key = _host(value, "setitem"), _key(key, self.shape)
@@ -193,6 +197,8 @@ class ndarray:
         def method(*args, **options):
             if parameters is not None and "**" not in parameters:
                 _check(name, parameters[1:], args, options)
+            if name in COUNTERS:
+                _synchronise()
             result = member(*_host(args, name), **{k: _host(v, name) for k, v in options.items()})
             return _device(result)
 
@@ -317,6 +323,8 @@ def _function(name, host, parameters):
         result = host(*hosts, **given)
         if last in FILLERS:
             return ndarray(result)
+        if last in COUNTERS:
+            _synchronise()
         return out if isinstance(out, ndarray) else _device(result)
 
     function.__name__ = last
