@@ -347,7 +347,9 @@ def test_many_kills(data, tmp_path, kind):
     begun = time.monotonic()
     assert started(arguments(data, tmp_path / "whole", 40)).wait() == 0
     lasted, rng, hits = time.monotonic() - begun, np.random.default_rng(len(kind)), 0
-    for trial in range(3):
+    for trial in range(12):
+        if hits >= 6:  # where the machine was busy at first, kills come late
+            break
         out = tmp_path / f"killed{trial}"
         kept: dict[Path, int] = {}
         for delay in rng.uniform(0.2, 0.6, 4) * lasted:
