@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from cuda_shim import shim
 
+from minidl.kernels import cuda_module, cuda_optim
+
 pytestmark = pytest.mark.skipif(not shim.AVAILABLE, reason="kernels run on the CPU through g++")
 
 KERNEL = """
@@ -37,3 +39,18 @@ def test_a_missing_barrier_shows():
 
 def test_shared_memory_is_spoilt_before_each_block():
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(run("forward", skipped=2))), [5, 13])
+
+
+def test_what_a_kernel_does_not_declare_is_refused():
+    """CuPy passes the bytes of whatever it gets, and takes a struct only as an array of one element."""
+    kernel = cuda_module.function("optim.cu", "sgd_plain")
+    parameter, options = (np.zeros(2, dtype) for dtype in (cuda_optim.PARAMETER, [("lr", np.float32)]))
+    with pytest.raises(TypeError, match="p is a struct: an array of one element, not of 2"):
+        kernel((1,), (1,), (parameter, options[:1]))
+    with pytest.raises(TypeError, match="takes 2 arguments, got 1"):
+        kernel((1,), (1,), (parameter,))
+    kernel = cuda_module.function("pool.cu", "take_in_planes", REAL="float")
+    x, index = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.int64)
+    for wrong in (x.astype(float), index), (x, index.astype(np.int32)), (x.T[::2], index):
+        with pytest.raises(TypeError, match=r"must be (float32|int64|contiguous)"):
+            kernel((1,), (1,), (x, *wrong, 16, np.zeros(1)))

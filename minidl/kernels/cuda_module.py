@@ -83,8 +83,10 @@ class Function:
         """An argument as the kernel declares it: its type, its name, whether it is a pointer."""
         declared_type, name, pointer = parameter
         dtype = self._dtype(declared_type)
-        if not pointer:
-            return value if dtype is None else dtype(value)  # a struct: an array of one element
+        if not pointer and dtype is not None:
+            return dtype(value)
+        if not pointer and value.size != 1:
+            raise TypeError(f"{self.name}: {name} is a struct: an array of one element, not of {value.size}")
         if dtype is not None and value.dtype != dtype:
             raise TypeError(f"{self.name}: {name} must be {np.dtype(dtype)}, got {value.dtype}")
         if not value.flags.c_contiguous:

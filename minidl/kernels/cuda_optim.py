@@ -44,8 +44,8 @@ def _tables(updates, otherwise):
 
 
 def _launch(name, dtype, rows, options):
-    table = np.zeros(ROWS, PARAMETER)
-    for row, (w, g, *state) in zip(table, rows):
+    table = np.zeros(1, [("row", PARAMETER, ROWS)])  # struct Table
+    for row, (w, g, *state) in zip(table["row"][0], rows):
         row["w"], row["g"], row["count"] = address(w), address(g), w.size
         row["state"][: len(state)] = [address(a) for a in state]
     (longest,) = blocks(max(w.size for w, *_ in rows))
