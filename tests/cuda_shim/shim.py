@@ -14,9 +14,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -84,6 +85,19 @@ void launch(const unsigned *grid, const unsigned *block, int order, {", ".join(d
         function(*sizes, order, *(ctypes.c_void_p(a.ctypes.data) for a in kept))
 
     return launch
+
+
+def notices(check: Callable[[Any], None], cases: Iterable[Any], fault: tuple[str, str], *files: str) -> bool:
+    """Whether check(case) fails in one of the cases and orders with that fault planted in those files."""
+    assert any(fault[0] in cuda_module.source(file) for file in files)
+    for order in reversed(ORDERS):
+        for case in cases:
+            try:
+                with on_the_cpu(order, patches=[fault]):
+                    check(case)
+            except AssertionError:
+                return True
+    return False
 
 
 def run_sanitized(test: str, call: str) -> None:
