@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -99,6 +100,22 @@ def test_without_widgets_there_is_a_figure(field, monkeypatch):
     assert boxes(figure) == [(14.5, 10.5, 3, 3), (12.5, 8.5, 7, 7)]
     with pytest.raises(ValueError, match="a result of analyze"):
         explore(chain([conv(3)]), IMAGE)
+
+
+def test_a_notebook_shows_a_figure_without_pyplot(tmp_path):
+    """A new formatter has learnt nothing from pyplot. It shows what is saved, whatever a notebook has set."""
+    formatters = pytest.importorskip("IPython.core.formatters")
+    with matplotlib.rc_context({"font.size": 30}):
+        shown, _ = formatters.DisplayFormatter().format(plot.diagram([conv(3), conv(3)]))
+    plot.diagram([conv(3), conv(3)], path=tmp_path / "diagram.png")
+    assert shown["image/png"] == (tmp_path / "diagram.png").read_bytes()
+
+
+def test_the_explorer_shows_a_figure_without_pyplot(field):
+    pytest.importorskip("ipywidgets")
+    formatters = pytest.importorskip("IPython.core.formatters")
+    shown, _ = formatters.DisplayFormatter().format(Explorer(field, IMAGE, [12, 16]).figure)
+    assert "image/png" in shown
 
 
 def test_a_click_moves_the_field(field):

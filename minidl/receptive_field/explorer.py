@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minidl.receptive_field.field import ReceptiveField
-from minidl.receptive_field.plot import STYLE, draw_field, growth, nearest
+from minidl.receptive_field.plot import STYLE, Page, draw_field, growth, nearest
 
 
 def explore(field: ReceptiveField, image: Any, point: Sequence[int] | None = None) -> Any:
@@ -68,14 +68,13 @@ class Explorer:
     def _figure(self) -> Any:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
 
         with matplotlib.rc_context(STYLE):
             if self.live:
                 from matplotlib import pyplot
 
                 return pyplot.figure(figsize=(5.4, 5.2), layout="constrained")
-            figure = Figure(figsize=(5.4, 5.2), layout="constrained")
+            figure = Page(figsize=(5.4, 5.2), layout="constrained")
             FigureCanvasAgg(figure)
             return figure
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from minidl import backend
 from minidl.autograd import Tensor
@@ -28,7 +32,9 @@ Position = int | Sequence[int]
 # ---- on an image -----------------------------------------------------------------------------------
 
 
-def on_image(field: ReceptiveField, image: Any, position: Position | None = None, path: PATH = None) -> Any:
+def on_image(
+    field: ReceptiveField, image: Any, position: Position | None = None, path: PATH = None
+) -> Figure:
     """What one position of the output sees of an image (*S) or (C, *S): the rest is darkened.
 
     The position, by default the middle, is marked where it lies. A volume shows the plane
@@ -41,7 +47,7 @@ def on_image(field: ReceptiveField, image: Any, position: Position | None = None
 
 def compare(
     fields: Mapping[str, ReceptiveField], image: Any, position: Position | None = None, path: PATH = None
-) -> Any:
+) -> Figure:
     """What the same position sees through several networks, side by side: a small against a large field."""
     with page(4.2 * len(fields), 4.1, path) as figure:
         for axes, (name, field) in zip(
@@ -51,15 +57,14 @@ def compare(
     return figure
 
 
-def growth(field: ReceptiveField, image: Any, point: Sequence[float] | None = None, path: PATH = None) -> Any:
+def growth(
+    field: ReceptiveField, image: Any, point: Sequence[float] | None = None, path: PATH = None
+) -> Figure:
     """What the units above one point of the image see, layer by layer: boxes that grow with depth.
 
     Of each layer the unit nearest to the point (row, column; by default the middle) is taken. Layers with a
     field of a size that was there before are left out.
     """
-    from matplotlib import colormaps
-    from matplotlib.patches import Rectangle
-
     rows = {layer.field.size: layer for layer in reversed(field.layers)}
     layers = sorted(rows.values(), key=lambda layer: layer.field.size)
     at = [n / 2 for n in field.input_size or ()] if point is None else point
@@ -90,8 +95,6 @@ def draw_field(
     axes: Any, field: ReceptiveField, image: Any, position: Position | None, title: str = ""
 ) -> None:
     """`on_image` into axes of a larger figure."""
-    from matplotlib.patches import Rectangle
-
     at = _middle(field) if position is None else position
     plane = _plane_of(image, field.rank)
     region = field.region(at)
@@ -160,7 +163,7 @@ def _show(axes: Any, plane: np.ndarray) -> None:
 
 def diagram(
     layers: Sequence[ChainLayer], positions: int = 5, chosen: int | None = None, path: PATH = None
-) -> Any:
+) -> Figure:
     """Which samples reach which, in one dimension: a row of dots for the input and for each layer above it.
 
     `positions` dots of the last layer; what the chosen one (the middle) sees is coloured on the way down.
@@ -181,7 +184,7 @@ def diagram(
         for level, find in enumerate(sees, 1):
             for o in shown[level]:
                 on = o in lit[level]
-                style = dict(color=BLUE, lw=1.6, zorder=1) if on else dict(color=INK, lw=0.6, alpha=0.35)
+                style: Any = dict(color=BLUE, lw=1.6, zorder=1) if on else dict(color=INK, lw=0.6, alpha=0.35)
                 for i in find(o):
                     axes.plot([places[level][o], places[level - 1][i]], [level, level - 1], **style)
         for level, positions_lit in enumerate(lit):
@@ -229,14 +232,12 @@ def effective_map(
     measured: EffectiveField | Mapping[str, EffectiveField],
     field: ReceptiveField | None = None,
     path: PATH = None,
-) -> Any:
+) -> Figure:
     """Effective fields as heat maps, and below each its profile with the Gaussian that fits it.
 
     Several (before and after training) stand side by side. `field` adds the frame of the theoretical field of
     the output's middle.
     """
-    from matplotlib.patches import Rectangle
-
     each = {"effective field": measured} if isinstance(measured, EffectiveField) else dict(measured)
     with page(4.4 * len(each), 6.2, path) as figure:
         grid = figure.subplots(2, len(each), squeeze=False, height_ratios=(3, 1.5))
@@ -273,17 +274,31 @@ def effective_map(
 # ---- pages -----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def page(width: float, height: float, path: PATH = None) -> Iterator[Any]:
-    """An empty figure of that size in inches; at the end of the block it is saved if there is a path."""
-    import matplotlib
-    from matplotlib.figure import Figure
+class Page(Figure):
+    """A figure that shows itself in a notebook.
 
-    with matplotlib.rc_context(STYLE):
-        yield (figure := Figure(figsize=(width, height), layout="constrained"))
-        if path is not None:
-            with atomic_write(path) as temporary:
-                figure.savefig(temporary, format="png", dpi=120)
+    IPython learns to show those of Matplotlib when pyplot starts its backend, and nothing here needs pyplot.
+    """
+
+    def png(self, file: Any) -> None:
+        """Write the picture into a path or an open file."""
+        with rc_context(STYLE):  # some of it is made only now
+            self.savefig(file, format="png", dpi=120)
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.png(file)
+        return file.getvalue()
+
+
+@contextmanager
+def page(width: float, height: float, path: PATH = None) -> Iterator[Page]:
+    """An empty figure of that size in inches; at the end of the block it is saved if there is a path."""
+    with rc_context(STYLE):
+        yield (figure := Page(figsize=(width, height), layout="constrained"))
+    if path is not None:
+        with atomic_write(path) as temporary:
+            figure.png(temporary)
 
 
 def _by(sizes: Sequence[Any]) -> str:
