@@ -125,6 +125,7 @@ plt.figure(figsize=(5, 3))
 plt.loglog(counts, errors, "o-")
 plt.xlabel("bends (hidden units)")
 plt.ylabel("largest error")
+plt.show()
 # %% [markdown]
 # So one hidden layer can follow any continuous curve on an interval (Cybenko 1989, Hornik 1991: the *universal
 # approximation theorem*). It says that good weights exist, not that we find them, nor that it takes few units.
@@ -220,7 +221,7 @@ hat_b, hat_slopes = np.array([1.0, 0, -1]), np.array([1.0, -2, 1])
 
 # %%
 hat = lambda x: np.maximum(1 - abs(x), 0)
-check.value("the hat", network(x, np.ones((3, 1)), hat_b, hat_slopes, 0), hat(x))
+check.value("the hat", lambda: network(x, np.ones((3, 1)), hat_b, hat_slopes, 0), hat(x))
 
 # %% [markdown]
 # ## What you can now explain

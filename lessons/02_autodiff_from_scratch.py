@@ -250,6 +250,7 @@ axes[0].set(xlabel="x", ylim=(-1.3, 2.6))
 axes[0].legend(fontsize=10, ncols=2, loc="upper center")
 axes[1].semilogy(history)
 axes[1].set(xlabel="step", ylabel="mean squared error")
+plt.show()
 
 # %% [markdown]
 # ## Exercises
@@ -289,9 +290,8 @@ def gradient_of(operation, array):
 
 
 samples = np.array([-1.5, -0.2, 0.3, 2.0])
-check.value(
-    "the gradient of tanh", gradient_of(my_tanh, samples), np.arange(1.0, 5) * (1 - np.tanh(samples) ** 2)
-)
+expected = np.arange(1.0, 5) * (1 - np.tanh(samples) ** 2)
+check.value("the gradient of tanh", lambda: gradient_of(my_tanh, samples), expected)
 
 # %% [markdown]
 # **2. Broadcasting.** `b` has shape (3, 1), `x` has (3, 5). NumPy adds them by repeating `b` along the second axis. What
@@ -322,7 +322,7 @@ def vjp_of_repeat(g: np.ndarray) -> np.ndarray:
 g = np.arange(15.0).reshape(3, 5)
 b = minidl.tensor(np.zeros((3, 1)), requires_grad=True)
 (b + minidl.tensor(g)).backward(minidl.tensor(g))
-check.value("the gradient of a repeated value", vjp_of_repeat(g), b.grad)
+check.value("the gradient of a repeated value", lambda: vjp_of_repeat(g), b.grad)
 
 # %% [markdown]
 # ## What you can now explain

@@ -114,6 +114,7 @@ plt.xlabel("pixel of the image, row by row")
 plt.ylabel("output pixel")
 plt.xticks(range(16))
 plt.yticks(range(4))
+plt.show()
 
 # %% [markdown]
 # Bands within bands: one band for each row of the kernel, four pixels apart because an image row has four.
@@ -366,7 +367,7 @@ mover = np.array([[1, 0, 0], [0, 0, 0], [0, 0, 0]])
 # %%
 moved = np.zeros_like(image)
 moved[1:, 1:] = image[:-1, :-1]
-check.value("the moved image", convolve(np.pad(image, 1), mover), moved)
+check.value("the moved image", lambda: convolve(np.pad(image, 1), mover), moved)
 
 # %% [markdown]
 # **3. The third of the trio.** Write `weight_gradient(x, u)`: the sum over images $n$ and positions $q$ of

@@ -360,7 +360,7 @@ W, v = np.array([[1, -1], [0, 1], [0, -1]]), np.array([1, 1, -1])
 
 # %%
 pairs = rng.normal(size=(2, 50))
-check.value("the maximum of 50 pairs", v @ np.maximum(W @ pairs, 0), pairs.max(axis=0))
+check.value("the maximum of 50 pairs", lambda: v @ np.maximum(W @ pairs, 0), pairs.max(axis=0))
 
 # %% [markdown]
 # ## What you can now explain

@@ -100,6 +100,7 @@ figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), sharey=True)
 show_stamps(3, 2, axes[0])
 show_stamps(4, 2, axes[1])
 axes[0].set_ylabel("stamps (below),\nhow many (above)")
+plt.show()
 
 # %% [markdown]
 # Width 3 gives 1, 2, 1, 2, ... in the middle. In two dimensions rows and columns multiply, and it is 4 : 2 : 1. The
@@ -181,6 +182,7 @@ inside = checkerboard.upsampler("divisible", 8, 8)(probe).detach().numpy()[0, 0,
 spectrum = abs(np.fft.fft2(inside * np.outer(np.hanning(32), np.hanning(32))))  # faded out towards the border
 axes[1].imshow(np.log(1 + np.fft.fftshift(spectrum)), extent=(-0.5, 0.5, 0.5, -0.5), cmap="viridis")
 axes[1].set(title="spectrum (log), width 4", xlabel="cycles per pixel", ylabel="cycles per pixel")
+plt.show()
 # %% [markdown]
 # In the spectrum the slow waves are the spot in the middle. The pattern makes copies of it half a cycle per pixel away: at
 # the middle of the sides and in the corners.
@@ -225,6 +227,7 @@ plt.plot(step, "k.", ms=12, label="samples")
 plt.xlabel("sample")
 plt.ylabel("value")
 plt.legend()
+plt.show()
 # %% [markdown]
 # ## Cubic on any device
 #

@@ -58,6 +58,7 @@ draw_path(axes[0], walk(sgd(0.19), 20), "SGD, 20 steps")
 draw_path(axes[1], walk(sgd(0.05, 0.7), 20), "with momentum, 20 steps")
 draw_path(axes[2], walk(lambda p: optim.Adam(p, lr=0.7), 20), "Adam, 20 steps")
 axes[0].set_ylabel("$w_2$")
+plt.show()
 
 # %% [markdown]
 # The loss of a network is a landscape over all its weights. Near a minimum it looks like a long valley: steep in some

@@ -52,6 +52,7 @@ for axis, norm, title in zip(axes, (plain, standardized), ("without normalisatio
     axis.set(title=title, xlabel="layer", xticks=range(0, DEPTH + 1, 5))
 axes[0].set_ylabel("size of the activations")
 axes[0].legend(loc="upper left")
+plt.show()
 
 # %% [markdown]
 # Twenty layers with random weights. On the left, weights that are 1.4 times too large make the signal *explode*, weights
@@ -147,6 +148,7 @@ for axis, (name, member) in zip(axes, members.items()):
     axis.set(yticks=np.arange(3) + 0.5, yticklabels=range(3), aspect="equal")
     axis.invert_yaxis()
 axes[0].set_ylabel("sample")
+plt.show()
 
 # %% [markdown]
 # Every square stands for all the pixels of one channel of one sample; the blue ones share one mean and one variance.

@@ -467,7 +467,9 @@ def turned(order: str) -> np.ndarray:
     return out.values
 
 
-check.value("turn, in three orders", [turned(order) for order in ORDERS], [[4, 3, 2, 1, 8, 7, 6, 5]] * 3)
+check.value(
+    "turn, in three orders", lambda: [turned(order) for order in ORDERS], [[4, 3, 2, 1, 8, 7, 6, 5]] * 3
+)
 
 # %% [markdown]
 # **2. The sum of a block.** Eight threads, eight numbers. Write the kernel that leaves their sum in `out[block]` after three
@@ -507,12 +509,20 @@ def block_sum(block, thread, shared, out, x):
 
 # %%
 numbers = np.random.default_rng(1).integers(0, 100, 24).astype(float)
-found = []
-for order in ORDERS:
+
+
+def summed(order: str) -> list:
+    """The sums of three blocks if the threads run in this order, and the loads."""
     out, x = Memory(np.zeros(3)), Memory(numbers)
     launch(block_sum, 3, 8, out, x, shared=8, order=order)
-    found.append([*out.values, x.loads])
-check.value("sums and loads, in three orders", found, [[*numbers.reshape(3, 8).sum(axis=1), 24]] * 3)
+    return [*out.values, x.loads]
+
+
+check.value(
+    "sums and loads, in three orders",
+    lambda: [summed(order) for order in ORDERS],
+    [[*numbers.reshape(3, 8).sum(axis=1), 24]] * 3,
+)
 
 # %% [markdown]
 # **3. Wasted bytes.** Thread $t$ of a warp of 32 reads the float at $s\,t$. Write `wasted(s)`: the share of the loaded bytes

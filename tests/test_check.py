@@ -25,6 +25,20 @@ from minidl import check
         ("five", 5, "✗ it: expected numbers, found 'five'"),
         (np.nan, 1.0, "✗ it: found nan, expected 1"),
         (True, True, "✓ it: right"),
+        ("yes", "no", "✗ it: found 'yes', expected something else"),
+        (np.ones(2), True, "✗ it: found ndarray of shape (2,), expected something else"),
+        ("5", 5, "✗ it: expected numbers, found '5'"),
+        (1 + 2j, 1, "✗ it: expected numbers, found (1+2j)"),
+        (10**400, 1, f"✗ it: expected numbers, found 1{'0' * 59}"),
+        ([1, None], [1, 2], "✗ it: 1 of 2 numbers are wrong, first at index 1: found nan, expected 2"),
+        ([np.nan, np.inf], [1, -np.inf],
+         "✗ it: 2 of 2 numbers are wrong, first at index 0: found nan, expected 1; largest difference inf"),
+        (lambda: 3, 3, "✓ it: right"),
+        (lambda: None, 3, "✗ it: there is no answer yet"),
+        (lambda: None + 1, 3,
+         "✗ it: raised TypeError: unsupported operand type(s) for +: 'NoneType' and 'int'"),
+        (lambda missing: 3, 3,
+         "✗ it: raised TypeError: <lambda>() missing 1 required positional argument: 'missing'"),
         (1, (np.ones(2), np.ones(3)), "✗ it: expected 2 results, found 1"),
         ((np.ones(2), np.zeros(3)), (np.ones(2), np.ones(3)),
          "✗ it: result 1: 3 of 3 numbers are wrong, first at index 0: found 0, expected 1; "
@@ -58,6 +72,17 @@ def test_gradients(capsys):
     assert "the gradient of argument 0: 2 of 2 numbers are wrong" in lines[1]
     assert "the result does not depend on the inputs" in lines[2]
     assert x.grad is None
+
+
+def test_a_gradient_that_raises_is_wrong(capsys):
+    def impatient(x):
+        y = (x**2).sum()
+        y.backward()  # which frees what it has walked
+        return y
+
+    x = minidl.tensor([1.0, 2.0], requires_grad=True)
+    assert not check.function("square", impatient, lambda x: (x**2).sum(), (x,), gradients=True)
+    assert "the gradient raised RuntimeError" in capsys.readouterr().out
 
 
 def test_answers_cannot_change_the_question():

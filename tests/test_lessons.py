@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -19,6 +20,35 @@ from lessons.site import title
 ROOT = Path(__file__).parents[1]
 LARGEST = 1_500_000  # bytes of a notebook with its pictures
 every_lesson = pytest.mark.parametrize("source", build.SOURCES, ids=lambda path: path.stem)
+
+
+def unanswered(source):
+    """The student's notebook; every check is made once more, with None for all that the stub defines."""
+    from nbformat.v4 import new_code_cell
+
+    notebook = build.student(source)
+    cells, stub = [], ""
+    for cell in notebook.cells:
+        cells.append(cell)
+        if "exercise" in cell.metadata.get("tags", []):
+            stub = cell.source
+        elif cell.cell_type == "code" and stub and "check." in cell.source:
+            nothing = "\n".join(f"{name} = None" for name in defined(stub))
+            cells.append(new_code_cell(f"{nothing}\n{cell.source}\n{stub}"))
+            stub = ""
+    notebook.cells = cells
+    return notebook
+
+
+def defined(script):
+    """The names that a script binds, outside of functions."""
+    for node in ast.parse(script).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        else:
+            yield from (
+                n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            )
 
 
 def run(notebook, **environment):
@@ -44,7 +74,10 @@ def test_the_notebook_is_made_from_the_source(source):
     ], f"run `python -m lessons build {source.stem[:2]}`"
     outputs = [output for cell in written.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.output_type == "error"]
-    assert any("image/png" in output.get("data", {}) for output in outputs), "a lesson shows pictures"
+    shown = [output.data for output in outputs if "data" in output]
+    assert any("image/png" in data for data in shown), "a lesson shows pictures"
+    bare = [data["text/plain"] for data in shown if "image/png" not in data]
+    assert not re.search(r" at 0x|Text\(", "\n".join(bare)), "a cell that draws ends with plt.show()"
     assert source.with_suffix(".ipynb").stat().st_size < LARGEST
 
 
@@ -76,10 +109,10 @@ def test_the_map_of_the_lecture_names_sections_that_exist():
 
 @pytest.mark.slow
 @every_lesson
-def test_stubs_fail_their_checks_and_solutions_pass(source):
-    stubs, answers = (run(make(source), MINIDL_FAST="1") for make in (build.student, build.solved))
+def test_stubs_and_missing_answers_fail_their_checks_and_solutions_pass(source):
+    stubs, answers = (run(make(source), MINIDL_FAST="1") for make in (unanswered, build.solved))
     assert stubs and not any(right for _, right in stubs), f"a stub passes: {stubs}"
-    assert all(right for _, right in answers) and len(answers) == len(stubs), answers
+    assert all(right for _, right in answers) and 2 * len(answers) == len(stubs), answers
 
 
 @pytest.mark.slow
