@@ -29,6 +29,7 @@ CACHE = Path(tempfile.gettempdir()) / "minidl-cuda-on-cpu"
 ORDERS = ("forward", "backward", "scrambled")
 SHARED = 1 << 16  # bytes of `extern __shared__` memory
 AVAILABLE = shutil.which("g++") is not None
+KERNEL = r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)"  # its name
 SANITIZER = ("-fsanitize=address", "-fno-omit-frame-pointer")
 
 
@@ -65,18 +66,10 @@ def _full_of_nan(shape, dtype=float, **options):
 
 
 def _compiled(code: str, name: str, order: int, sanitize: bool):
-    parameters = cuda_module.declared(code, name)
-    declared = [f"{kind} *a{k}" for k, (kind, _, _) in enumerate(parameters)]
-    passed = [f"a{k}" if pointer else f"*a{k}" for k, (_, _, pointer) in enumerate(parameters)]
+    launchers = "".join(_launcher(code, kernel) for kernel in re.findall(KERNEL, code))
     code = re.sub(r"extern __shared__ (\w+) (\w+)\[\];", rf"__shared__ \1 \2[{SHARED} / sizeof(\1)];", code)
-    text = f"""#include "cuda_on_cpu.h"
-{code}
-extern "C" __attribute__((visibility("default")))
-void launch(const unsigned *grid, const unsigned *block, int order, {", ".join(declared)}) {{
-    on_cpu::launch(grid, block, order, [=] {{ {name}({", ".join(passed)}); }});
-}}
-"""
-    function = ctypes.CDLL(str(_library(text, SANITIZER if sanitize else ()))).launch
+    text = f'#include "cuda_on_cpu.h"\n{code}{launchers}'
+    function = getattr(ctypes.CDLL(str(_library(text, SANITIZER if sanitize else ()))), f"launch_{name}")
 
     def launch(grid, block, arguments, shared_mem=0):
         assert shared_mem <= SHARED
@@ -85,6 +78,19 @@ void launch(const unsigned *grid, const unsigned *block, int order, {", ".join(d
         function(*sizes, order, *(ctypes.c_void_p(a.ctypes.data) for a in kept))
 
     return launch
+
+
+def _launcher(code: str, name: str) -> str:
+    """A C function that launches the kernel of that name."""
+    parameters = cuda_module.declared(code, name)
+    declared = [f"{kind} *a{k}" for k, (kind, _, _) in enumerate(parameters)]
+    passed = [f"a{k}" if pointer else f"*a{k}" for k, (_, _, pointer) in enumerate(parameters)]
+    return f"""
+extern "C" __attribute__((visibility("default")))
+void launch_{name}(const unsigned *grid, const unsigned *block, int order, {", ".join(declared)}) {{
+    on_cpu::launch(grid, block, order, [=] {{ {name}({", ".join(passed)}); }});
+}}
+"""
 
 
 def notices(check: Callable[[Any], None], cases: Iterable[Any], fault: tuple[str, str], *files: str) -> bool:
