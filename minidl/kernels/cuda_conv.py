@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.backend import array_module
-from minidl.kernels.cuda_module import BLOCK, MACROS, blocks, function, sum_type
+from minidl.kernels.cuda_module import BLOCK, MACROS, blocks, check_size, function, sum_type
 from minidl.kernels.windows import output_size
 
 #: Whether products of float32 may be rounded to TF32 on tensor cores, as PyTorch's
@@ -27,7 +27,6 @@ ENOUGH_BLOCKS = 512  # with fewer, multiprocessors of a large card idle: split t
 SHORTEST = 8 * BK  # the shortest part worth a block
 WORKSPACE = 64 << 20  # bytes for the partial sums, at most
 SMALL_GROUP = 16  # products of so few rows and channels are left to the plain kernels
-MOST_ELEMENTS = 2**31 - 2**14  # indices are 32 bit
 MOST_BLOCKS_Z = 65535  # CUDA's limit for the last axis of a grid
 
 GEOMETRY = np.dtype(
@@ -141,11 +140,7 @@ class Plan(NamedTuple):
 @lru_cache(maxsize=1024)
 def _plan(name, x_shape, w_shape, y_shape, stride, padding, dilation, groups, kind):
     for shape in x_shape, w_shape, y_shape:
-        if math.prod(shape) > MOST_ELEMENTS:
-            raise ValueError(
-                f"{name}: an array of shape {shape} has {math.prod(shape)} elements, more than the "
-                f"{MOST_ELEMENTS} that 32-bit indices reach; use a smaller batch or patches"
-            )
+        check_size(name, shape)
     dtype, tensor = kind
     N, S, Q, K = x_shape[0], x_shape[2:], y_shape[2:], w_shape[2:]
     outs, ins = w_shape[0] // groups, w_shape[1]

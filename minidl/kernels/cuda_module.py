@@ -7,6 +7,7 @@ kernel's own declaration, which is read from its text.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -27,6 +28,7 @@ MACROS = {  # of the kernels for arrays of a dtype: the type of the elements and
     np.dtype(np.float64): {"REAL": "double", "SUM": "double"},
 }
 MACRO = {"real": "REAL", "sum_t": "SUM", "label_t": "LABEL"}  # that says what such a type is
+MOST_ELEMENTS = 2**31 - 2**14  # that indices of 32 bits reach, with room for a grid
 BLOCK = 256  # threads of a block, where nothing speaks for another number
 
 
@@ -38,6 +40,15 @@ def sum_type(dtype: np.dtype) -> np.dtype:
 def blocks(threads: int) -> tuple[int]:
     """A grid with a thread for each of so many elements."""
     return (-(-threads // BLOCK),)
+
+
+def check_size(name: str, shape: Sequence[int]) -> None:
+    """ValueError if an array is too large for a kernel whose indices have 32 bits."""
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise ValueError(
+            f"{name}: an array of shape {tuple(shape)} has {math.prod(shape)} elements, more than the "
+            f"{MOST_ELEMENTS} that 32-bit indices reach; use a smaller batch or patches"
+        )
 
 
 def address(array: Any) -> int:

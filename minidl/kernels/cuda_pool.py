@@ -11,8 +11,7 @@ import numpy as np
 
 from minidl.backend import array_module
 from minidl.kernels import reference
-from minidl.kernels.cuda_conv import MOST_ELEMENTS
-from minidl.kernels.cuda_module import BLOCK, MACROS, blocks, function
+from minidl.kernels.cuda_module import BLOCK, MACROS, blocks, check_size, function
 
 POOL = np.dtype([(name, np.int32, 3) for name in ("size", "outputs", "step")])  # struct Pool of pool.cu
 
@@ -52,11 +51,7 @@ def add_in_windows(x, index, *, windows, size):
 
 def _launch(name, dtype, out, x, *arguments):
     for array in out, x:
-        if array.size > MOST_ELEMENTS:
-            raise ValueError(
-                f"{name}: an array of shape {array.shape} has {array.size} elements, more than the "
-                f"{MOST_ELEMENTS} that 32-bit indices reach; use a smaller batch or patches"
-            )
+        check_size(name, array.shape)
     function("pool.cu", name, **MACROS[dtype])(blocks(out.size), (BLOCK,), (out, x, *arguments))
 
 

@@ -106,14 +106,15 @@ def notices(check: Callable[[Any], None], cases: Iterable[Any], fault: tuple[str
     return False
 
 
-def run_sanitized(test: str, call: str) -> None:
-    """Make that call of a test file where AddressSanitizer watches what kernels read and write.
+def run_sanitized(test: str, cases: str = "CASES") -> None:
+    """Check the cases of a test file where AddressSanitizer watches what kernels read and write.
 
     It has to be loaded before Python: a process of its own.
     """
     script = (
         f"import sys; sys.path[:0] = ['tests']\nimport {test}\nfrom cuda_shim import shim\n"
-        f"with shim.on_the_cpu(sanitize=True):\n    {test}.{call}\nprint('done')\n"
+        f"with shim.on_the_cpu(sanitize=True):\n"
+        f"    for case in {test}.{cases}.values():\n        {test}.check(case)\nprint('done')\n"
     )
     runtime = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout
     options = "detect_leaks=0:detect_stack_use_after_return=0:halt_on_error=1"
