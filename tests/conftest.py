@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 # Their tests run on every array library, one after another: the tables of the laws, and the functions.
@@ -15,6 +17,11 @@ LIBRARIES = [
     pytest.param("strict", marks=pytest.mark.slow),
     pytest.param("cupy", marks=pytest.mark.gpu),
 ]
+
+
+def pytest_configure() -> None:
+    # Tests press Ctrl-C, also where the tests themselves run in the background of a script, which ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -324,13 +324,17 @@ def test_an_ablation_leaves_its_results(whole):
 
 
 def test_killed_and_gone_on_with_it_ends_the_same(whole, data, tmp_path):
-    process, out = started(arguments(data, tmp_path / "out")), tmp_path / "out"
-    while not stamps(out) and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(0.1)  # into other cells
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    before = stamps(out)
+    for trial in range(5):  # where the machine is busy, a kill may come when all is done
+        out = tmp_path / f"out{trial}"
+        process = started(arguments(data, out))
+        while not stamps(out) and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(0.1)  # into other cells
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        before = stamps(out)
+        if len(before) < 4:
+            break
     assert 1 <= len(before) < 4 and not (out / "report.md").exists()
     assert main(arguments(data, out)) == 0
     assert results(out) == results(whole) and stamps(out).items() >= before.items()  # none was run twice

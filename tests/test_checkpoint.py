@@ -373,8 +373,8 @@ def test_a_checkpointed_unet_learns_the_same(size, options):
 
 
 def test_a_checkpointed_unet_takes_less_memory():
-    x = minidl.randn(2, 1, 64, 64)
-    labels = minidl.zeros(2, 64, 64, dtype=np.int64)
+    x = minidl.randn(2, 1, 128, 128)  # so large that the threads' workspaces hardly count: 0.64 to 0.66
+    labels = minidl.zeros(2, 128, 128, dtype=np.int64)
     peaks = []
     for saving in (False, True):
         net = UNet(1, 2, (16, 16, 16), checkpoint=saving)

@@ -19,6 +19,7 @@ from minidl.data import Image, phantom_case
 from minidl.segment import job, metrics, run, train
 from minidl.segment.config import Config, quick_configuration
 from minidl.segment.inference import gaussian_window, predict_image, sliding_window, window_starts
+from minidl.segment.interrupt import Interrupt
 from minidl.segment.plan import Normalization
 from minidl.segment.plan.command import plan
 
@@ -130,6 +131,16 @@ def test_ctrl_c_saves_everything(tmp_path, monkeypatch, no_pictures):
     config, model = job.load_run(out)
     assert config.steps == 1000 and model.state_dict()
     assert list(csv.DictReader((out / "history.csv").open()))[-1]["step"] == "4"
+
+
+def test_where_ctrl_c_is_ignored_it_stays_ignored():  # as in a script's `minidl train &`
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            signal.raise_signal(signal.SIGINT)
+        assert not interrupt.asked and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_run_never_writes_into_a_folder_that_is_in_use(tmp_path, capsys):

@@ -14,14 +14,16 @@ class Interrupt:
         with Interrupt() as interrupt:
             while not interrupt.asked:
 
-    Outside the main thread, which alone receives signals, it does nothing.
+    Outside the main thread, which alone receives signals, it does nothing, and nothing where Ctrl-C is
+    ignored: a command that a script started in the background does not listen to the terminal.
     """
 
     asked = False
 
     def __enter__(self) -> Interrupt:
         self.before: Any = None
-        if threading.current_thread() is threading.main_thread():
+        listens = signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+        if listens and threading.current_thread() is threading.main_thread():
             self.before = signal.signal(signal.SIGINT, self._ask)
         return self
 
