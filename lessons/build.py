@@ -3,6 +3,9 @@
 A cell tagged `exercise` is a stub, and the cell tagged `solution` after it is the answer. The *student*
 notebook has the stub, with the answer folded away below it; the *solved* one has the answer in place of the
 stub. As a plain script the source runs both, one after the other. No later cell may need an answer.
+
+The first code cell draws the picture that a lesson begins with. Its code is folded, so that the picture
+stands on the first screen.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ def _read(source: Path) -> Any:
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     for k, cell in enumerate(notebook.cells):
         cell.id = f"cell-{k:03}"  # jupytext draws random ones
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.metadata["jupyter"] = {"source_hidden": True}
     return notebook
 
 

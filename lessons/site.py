@@ -15,7 +15,17 @@ body { max-width: 52rem; margin: 0 auto; padding: 1rem; font: 1.05rem/1.6 system
 img, svg { max-width: 100%; height: auto; }
 pre { overflow-x: auto; }
 nav { display: flex; justify-content: space-between; gap: 1rem; flex-wrap: wrap; margin: 1rem 0; }
+.jp-CodeCell > details > summary { cursor: pointer; margin: 0.5rem 0; font-size: 0.9rem; }
+@media (min-width: 761px) { .jp-CodeCell > details > summary { margin-left: 5rem; } }
 """
+FOLDED = """
+{%- extends "lab/index.html.j2" -%}
+{%- block input_group -%}
+{%- if cell.metadata.get("jupyter", {}).get("source_hidden") -%}
+<details><summary>The code of this picture</summary>{{ super() }}</details>
+{%- else -%}{{ super() }}{%- endif -%}
+{%- endblock -%}
+"""  # what JupyterLab does with such a cell, for a page
 
 
 def title(notebook: nbformat.NotebookNode) -> str:
@@ -30,7 +40,7 @@ def write_site(out: Path) -> None:
     """Write `out`/index.html and a page for every lesson whose notebook is there."""
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(template_name="lab")
+    exporter = HTMLExporter(raw_template=FOLDED)
     notebooks = [(path.stem, nbformat.read(path.with_suffix(".ipynb"), 4)) for path in SOURCES]
     out.mkdir(parents=True, exist_ok=True)
     for k, (stem, notebook) in enumerate(notebooks):

@@ -231,7 +231,8 @@ def _lesson(number: str | None) -> None:
         raise ValueError(f"there is no lesson {number}; {folder / 'README.md'} lists them")
     if find_spec("jupyterlab") is None:
         raise ValueError('Jupyter is not installed; `python -m pip install -e ".[lessons]"` brings it')
-    subprocess.run([sys.executable, "-m", "jupyterlab", str(notebooks[0])], check=False)
+    settings = f"--LabApp.app_settings_dir={folder / 'jupyterlab'}"  # the map as a page, not as its source
+    subprocess.run([sys.executable, "-m", "jupyterlab", settings, str(notebooks[0])], check=False)
 
 
 def _receptive_field(

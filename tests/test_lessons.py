@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,6 +21,7 @@ pytest.importorskip("jupytext", reason="the lessons' tools are in the extra `les
 
 from lessons import build
 from lessons.site import title
+from minidl.cli import main
 
 ROOT = Path(__file__).parents[1]
 LARGEST = 1_500_000  # bytes of a notebook with its pictures
@@ -72,6 +78,10 @@ def test_the_notebook_is_made_from_the_source(source):
     assert [(c.cell_type, c.source) for c in written.cells] == [
         (c.cell_type, c.source) for c in made.cells
     ], f"run `python -m lessons build {source.stem[:2]}`"
+    first, *others = [cell for cell in written.cells if cell.cell_type == "code"]
+    assert any("image/png" in output.get("data", {}) for output in first.outputs), "first of all, a picture"
+    folded = [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in (first, *others)]
+    assert folded == [True] + [False] * len(others), "its code is folded, to keep it on the first screen"
     outputs = [output for cell in written.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.output_type == "error"]
     shown = [output.data for output in outputs if "data" in output]
@@ -130,4 +140,37 @@ def test_a_site_is_made_of_them(tmp_path):
     contents = (tmp_path / "index.html").read_text()
     for source in build.SOURCES:
         assert f'href="{source.stem}.html"' in contents
-        assert "<img" in (tmp_path / f"{source.stem}.html").read_text()
+        page = (tmp_path / f"{source.stem}.html").read_text()
+        assert page.index("<summary>The code of this picture") < page.index("<img")
+        assert page.count("<summary>The code of this picture") == 1
+
+
+@pytest.mark.parametrize("number", ["0", "19", "-1", "five", "1.5"])
+def test_a_lesson_that_is_not_there(number, capsys):
+    assert main(["lesson", "--", number]) == 2
+    assert f"there is no lesson {number}; " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_jupyter_opens_the_map_as_a_page(tmp_path):
+    pytest.importorskip("jupyterlab")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = {"ServerApp": {"port": port, "token": "", "allow_root": True, "open_browser": False}}
+    (tmp_path / "jupyter_server_config.json").write_text(json.dumps(config))
+    course = subprocess.Popen(
+        [sys.executable, "-m", "minidl.cli", "lesson"], start_new_session=True, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(tmp_path),
+             "JUPYTER_RUNTIME_DIR": str(tmp_path)},
+    )  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{port}/lab/api/settings/@jupyterlab/docmanager-extension:plugin"
+        for _ in range(120):
+            with contextlib.suppress(OSError), urllib.request.urlopen(address) as answer:
+                viewers = json.load(answer)["schema"]["properties"]["defaultViewers"]["default"]
+                break
+            time.sleep(0.5)
+        assert course.poll() is None and viewers == {"markdown": "Markdown Preview"}
+    finally:
+        os.killpg(course.pid, signal.SIGKILL)
