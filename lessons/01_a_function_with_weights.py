@@ -21,6 +21,7 @@ relu = lambda z: np.maximum(z, 0)
 bump = relu(x + 1) - 2 * relu(x) + relu(x - 1)
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 2.9), sharey=True)
+axes[0].set_ylabel("f(x)")
 for axis, values, name in zip(
     axes, (x, relu(x), bump), ("affine: a line", "ReLU: one bend", "three bends: a bump")
 ):
@@ -106,6 +107,7 @@ def show_wiggle(bends: int) -> None:
     error = abs(network(x, *wiggle(target, bends)) - target(x)).max()
     plt.plot(x, network(x, *wiggle(target, bends)), label=f"{bends} bends, largest error {error:.2f}")
     plt.xlabel("x")
+    plt.ylabel("f(x)")
     plt.legend()
 
 
@@ -123,12 +125,16 @@ assert -2.4 < slope < -1.7  # twice the bends, a quarter of the error: straight 
 
 plt.figure(figsize=(5, 3))
 plt.loglog(counts, errors, "o-")
+plt.xticks(counts, counts)
+plt.minorticks_off()
 plt.xlabel("bends (hidden units)")
 plt.ylabel("largest error")
 plt.show()
+
 # %% [markdown]
-# So one hidden layer can follow any continuous curve on an interval (Cybenko 1989, Hornik 1991: the *universal
-# approximation theorem*). It says that good weights exist, not that we find them, nor that it takes few units.
+# So one hidden layer can follow any continuous curve on an interval. Cybenko 1989 and Hornik 1991 proved it for other
+# activations and for many inputs: the *universal approximation theorem*. It says that good weights exist, not that we
+# find them, nor that it takes few units.
 #
 # ## Depth
 #
@@ -138,14 +144,17 @@ plt.show()
 # %%
 fold = lambda x: 2 * relu(x) - 4 * relu(x - 0.5)  # 0 -> 0, ½ -> 1, 1 -> 0
 unit = np.linspace(0, 1, 1025)
-folded = [fold(unit), fold(fold(unit)), fold(fold(fold(unit)))]
-pieces = [1 + int((np.diff(np.sign(np.diff(y))) != 0).sum()) for y in folded]
-assert pieces == [2, 4, 8]
+folded = [unit]
+for _ in range(10):
+    folded.append(fold(folded[-1]))
+bends = [int((np.diff(np.sign(np.diff(y))) != 0).sum()) for y in folded]
+assert [bends[layers] for layers in (1, 2, 3, 10)] == [1, 3, 7, 1023]
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 2.6), sharey=True)
-for axis, y, n in zip(axes, folded, pieces):
+axes[0].set_ylabel("f(x)")
+for axis, y, n in zip(axes, folded[1:], bends[1:]):
     axis.plot(unit, y)
-    axis.set(title=f"{n} pieces", xlabel="x")
+    axis.set(title=f"{n + 1} pieces", xlabel="x")
 
 # %% [markdown]
 # Six units in three layers make eight pieces; a single layer would need seven bends. With ten layers it is 20 units

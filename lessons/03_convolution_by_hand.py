@@ -30,7 +30,9 @@ def show_window(position: int, axis=None) -> None:
     for k, weight in enumerate(kernel):
         axis.text(position + k - 1, padded[position + k] + 0.15, f"· {weight:g}", ha="center")
     value = float(padded[position : position + 3] @ kernel)
-    axis.set(title=f"output {position}: {value:g}", ylim=(0, 4), yticks=[], xlabel="sample")
+    axis.set(
+        title=f"output {position}: {value:g}", ylim=(0, 4), yticks=range(4), xlabel="sample", ylabel="value"
+    )
 
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 2.8))
@@ -72,7 +74,7 @@ notebook.explore(show_window, position=(3, 0, 6))
 A = np.stack([convolve(unit, kernel) for unit in np.eye(7)], axis=1)
 print(A.astype(int))
 assert (A @ x == convolve(x, kernel)).all()
-assert set(A.ravel()) == {-1, 0, 1, 2}
+assert set(A.ravel()) == {-1, 0, 1, 2} and A.size == 49
 
 # %% [markdown]
 # The kernel's three numbers, and zeros: a fully connected layer would have 49 numbers to learn here. Note that the
@@ -113,7 +115,8 @@ for axis, matrix, name in (
 ):
     axis.imshow(matrix, cmap="PuOr", vmin=-2.5, vmax=2.5)
     for (i, j), number in np.ndenumerate(matrix):
-        axis.text(j, i, f"{number:g}", ha="center", va="center", color="black" if number else "#999999")
+        color = "white" if number == 2 else "black" if number else "#767676"
+        axis.text(j, i, f"{number:g}", ha="center", va="center", color=color)
     axis.set(title=name, xlabel="input sample", ylabel="output sample", xticks=range(matrix.shape[1]))
 
 # %% [markdown]

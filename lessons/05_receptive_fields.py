@@ -81,17 +81,7 @@ assert [len(ways(*[ones] * n)) for n in (1, 2, 3)] == [3, 5, 7]
 for layers in (1, 2):
     seen = rf.reachability(stack(layers), (1, 1, 9, 9), position=(4, 4))
     rows, columns = np.nonzero(seen)
-    print(
-        layers,
-        "convolutions: rows",
-        rows.min(),
-        "to",
-        rows.max(),
-        "columns",
-        columns.min(),
-        "to",
-        columns.max(),
-    )
+    print(f"layers: {layers}, rows {rows.min()} to {rows.max()}, columns {columns.min()} to {columns.max()}")
     assert seen.sum() == (3, 5)[layers - 1] ** 2
     assert rf.analyze(stack(layers), (1, 1, 9, 9)).size == ((3, 3), (5, 5))[layers - 1]
 
@@ -146,7 +136,9 @@ def show_growth(convolutions: int, poolings: int) -> None:
 
 notebook.explore(show_growth, convolutions=(2, 1, 4), poolings=(4, 0, 5))
 encoder = rf.chain([*[rf.conv(3), rf.conv(3), rf.pool(2)] * 4, rf.conv(3), rf.conv(3)])
-assert encoder.size == (140,) and encoder.stride == (16,)
+assert encoder.size == (140,) and encoder.stride == (16,) and len(encoder.layers) == 14
+assert rf.chain([rf.conv(3)] * 14).size == (29,)
+assert [layer.field.size[0] for layer in encoder.per_layer()][5:8] == [16, 24, 32]  # + 8
 
 # %% [markdown]
 # With two convolutions and four poolings this is the encoder of the U-Net of 2015: 14 layers see 140 pixels, where 14
@@ -213,6 +205,7 @@ print(
     offset.max(),
 )
 assert set((last - first + 1).tolist()) == {188, 204} and (offset.min(), offset.max()) == (-5.5, 5.5)
+assert set(np.diff(first).tolist()) == set(np.diff(last).tolist()) == {0, 16}
 
 # %% [markdown]
 # The field moves in steps of 16 and is not even centred: its middle is up to 5.5 pixels from the pixel. This matters
@@ -286,6 +279,7 @@ assert (
 
 # %%
 theory = rf.analyze(stack(20, channels=8), (1, 1, 61, 61))
+assert measured[20].count() < 41 * 41 / 2  # most of the field is dark
 plot.effective_map({"20 layers": measured[20]}, theory)
 
 # %% [markdown]
@@ -368,6 +362,7 @@ def five():
     return [len(dilations), len(reached) >= 100, (reached == 0).sum()]
 
 
+assert rf.chain([rf.conv(3, dilation=d) for d in (1, 2, 4, 8, 16)]).size == (63,)
 check.value("five dilations", five, [5, 1, 0])
 
 # %% [markdown]

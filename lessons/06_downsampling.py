@@ -59,11 +59,15 @@ x, kernel = signal([1, 3, 2, 1, 0, 0, 1]), signal([-1, 2, 1])
 full = F.conv1d(x, kernel, padding=1)
 strided = F.conv1d(x, kernel, padding=1, stride=2)
 print(full.flatten().tolist(), "->", strided.flatten().tolist())
+assert full.flatten().tolist() == [5, 7, 2, 0, -1, 1, 2]
 assert full[..., ::2].flatten().tolist() == strided.flatten().tolist() == [5, 2, -1, 2]
+for dims, conv in enumerate((F.conv1d, F.conv2d, F.conv3d), start=1):
+    cube, weight = (minidl.ones(1, 1, *[side] * dims) for side in (8, 3))
+    assert conv(cube, weight, padding=1, stride=2).numel() * 2**dims == cube.numel()
 
 # %% [markdown]
-# A **strided convolution** moves by two and computes only what is kept: half the work here, a quarter in 2-D, an eighth
-# in 3-D. It is linear, and its weights are learnt.
+# A **strided convolution** moves by two and computes only what is kept: half the work for even sizes, a quarter in 2-D,
+# an eighth in 3-D. It is linear, and its weights are learnt.
 #
 # ## Max pooling
 #
@@ -78,6 +82,9 @@ print(pooled[0, 0].detach().numpy())
 print(leaf.grad[0, 0].numpy())
 assert pooled[0, 0].tolist() == [[5, 2], [2, 8]] and leaf.grad.sum().item() == 4
 assert set(image[leaf.grad[0, 0].numpy() == 1].tolist()) == {5, 2, 8}
+leaf.grad = None
+F.avg_pool2d(leaf, 2).sum().backward()
+assert (leaf.grad == 0.25).all()
 
 # %% [markdown]
 # The second matrix is the gradient of the sum: each maximum gets all of it, the other three pixels of its block learn
@@ -144,7 +151,7 @@ for dims in (2, 3):
 # %% [markdown]
 # $\tfrac43$ and $\tfrac87$: the lower levels are nearly free. That is why networks can afford to double the channels at
 # every step. With an odd size the two differ: 7 samples become 3 by pooling, since the last one has no partner, and 4 by a
-# convolution of width 3 with padding 1. Lesson 07 has to bring both back to 7.
+# convolution of width 3 with padding 1. Lesson 07 has to bring the 4 back to 7.
 
 # %%
 seven = signal(range(7))
@@ -163,6 +170,10 @@ pool1d = lambda values: F.max_pool1d(signal(values), 2).flatten().numpy()
 print(pool1d(bars), "and shifted by one:", pool1d(np.roll(bars, -1)))
 assert pool1d(bars).tolist() == [0, 1] * 4 and pool1d(np.roll(bars, -1)).tolist() == [1] * 8
 assert (pool1d(np.roll(bars, -2)) == np.roll(pool1d(bars), -1)).all()
+noise = rng.normal(size=2**14)
+five_steps = lambda shift: F.max_pool1d(signal(np.roll(noise, shift)), 2**5).flatten().numpy()
+safe = [s for s in range(1, 33) if any((five_steps(s) == np.roll(five_steps(0), k)).all() for k in (0, 1))]
+assert safe == [32]
 
 # %% [markdown]
 # Bars became a constant (the example is Zhang's, 2019). A shift by *two* does what it should, a shift by one does not:
@@ -200,6 +211,7 @@ def show_alias(cycles: float) -> None:
     plt.plot(fine, np.cos(2 * np.pi * folded * fine), label=f"looks like {folded:.2f}")
     plt.plot(pixels, np.cos(2 * np.pi * cycles * pixels), "o", color="#D55E00", label="every second pixel")
     plt.xlabel("pixel")
+    plt.ylabel("value")
     plt.ylim(-1.2, 1.9)
     plt.legend(ncols=3, loc="upper center")
 

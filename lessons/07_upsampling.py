@@ -36,8 +36,8 @@ for axis, (title, picture) in zip(axes, pictures.items()):
 
 # %% [markdown]
 # A decoder has to double the resolution, several times. The usual layer for it is the transposed convolution. Above, an
-# image without any detail went in, and out came a pattern (the grey values are stretched to show it). This lesson takes
-# the layer apart, measures the pattern, and looks at what else can double.
+# image without any detail went in, and out of this layer came a pattern (the grey values are stretched to show it). This
+# lesson takes the layer apart, measures the pattern, and looks at what else can double.
 #
 # ## Zeros in between, then a convolution
 #
@@ -94,12 +94,13 @@ def show_stamps(width: int, stride: int, axis=None) -> None:
     axis.bar(range(len(counts)), counts, color="#E69F00")
     axis.axhline(0, color="#555555", linewidth=1)
     axis.set(title=f"width {width}, stride {stride}", xlabel="output place", yticks=range(counts.max() + 1))
+    axis.set_ylabel("stamps (below),\nhow many (above)")
 
 
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), sharey=True)
 show_stamps(3, 2, axes[0])
 show_stamps(4, 2, axes[1])
-axes[0].set_ylabel("stamps (below),\nhow many (above)")
+axes[1].set_ylabel("")
 plt.show()
 
 # %% [markdown]
@@ -233,13 +234,14 @@ plt.show()
 #
 # The lecture behind this course warns that cubic interpolation cannot run on the GPU, at least in TensorFlow. That is a
 # matter of the library, not of the mathematics: interpolation is linear, so along each axis it is a matrix, and whatever
-# multiplies matrices can do it. To find the columns, interpolate the unit vectors. Each row holds four numbers other
-# than zero, and they add up to 1.
+# multiplies matrices can do it. To find the columns, interpolate the unit vectors. Away from the ends each row holds four
+# numbers other than zero, and every row adds up to 1.
 
 # %%
 M = np.stack([double_by("cubic", unit) for unit in np.eye(6)], axis=1)
 print("row 5, times 256:", 256 * M[5])
 assert (256 * M[5]).tolist() == [0, -27, 225, 67, -9, 0] and np.allclose(M.sum(axis=1), 1)
+assert (np.count_nonzero(M[3:-3], axis=1) == 4).all()
 
 # %% [markdown]
 # In two dimensions it is one product for the rows and one for the columns, $M X M^\top$. The next cell asserts that on

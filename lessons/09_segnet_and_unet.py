@@ -278,6 +278,7 @@ in_segnet = sum(p.numel() for m in convolutions for p in m.parameters())
 in_unet = sum(p.numel() for p in models.build("unet2015", in_channels=1, out_channels=2).parameters())
 print(f"SegNet {in_segnet:,} in {len(convolutions)} convolutions; U-Net of 2015 {in_unet:,}")
 assert (in_segnet, len(convolutions), in_unet) == (29_433_483, 26, 31_030_658)
+assert sum(isinstance(m, nn.Conv2d) for m in segnet.encoder.modules()) == 13
 
 # %% [markdown]
 # About the same. What SegNet saves is memory for what is kept, not weights. The U-Net of 2015 pads nothing: 572 x 572
@@ -290,6 +291,7 @@ for name, options in (("segnet", dict(stages=((4, 2), (8, 2)))), ("unet2d", dict
     shape = net(minidl.randn(2, 1, 37, 22)).shape
     print(name, "(2, 1, 37, 22) ->", shape)
     assert shape == (2, 2, 37, 22)
+assert models.unet2015(base=1)(minidl.zeros(1, 1, 572, 572)).shape == (1, 2, 388, 388)  # sizes as published
 
 # %% [markdown]
 # ## Exercises

@@ -1,8 +1,9 @@
-"""The executed lessons as web pages that need no server: one page a lesson, and a table of contents."""
+"""The executed lessons as web pages that need no server and no network: a page a lesson, and the contents."""
 
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 
 import nbformat
@@ -12,20 +13,25 @@ from minidl.files import atomic_write
 
 STYLE = """
 body { max-width: 52rem; margin: 0 auto; padding: 1rem; font: 1.05rem/1.6 system-ui, sans-serif; }
+math { font-size: 1.15em; }
 img, svg { max-width: 100%; height: auto; }
 pre { overflow-x: auto; }
 nav { display: flex; justify-content: space-between; gap: 1rem; flex-wrap: wrap; margin: 1rem 0; }
 .jp-CodeCell > details > summary { cursor: pointer; margin: 0.5rem 0; font-size: 0.9rem; }
 @media (min-width: 761px) { .jp-CodeCell > details > summary { margin-left: 5rem; } }
 """
-FOLDED = """
+TEMPLATE = """
 {%- extends "lab/index.html.j2" -%}
+{%- block html_head_js -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block input_group -%}
 {%- if cell.metadata.get("jupyter", {}).get("source_hidden") -%}
 <details><summary>The code of this picture</summary>{{ super() }}</details>
 {%- else -%}{{ super() }}{%- endif -%}
 {%- endblock -%}
-"""  # what JupyterLab does with such a cell, for a page
+"""  # no scripts from elsewhere; folded code as in JupyterLab
+CODE_OR_FORMULA = re.compile(r"(```.*?```|`[^`]*`)|\$\$(.+?)\$\$|\$(.+?)\$", re.DOTALL)
 
 
 def title(notebook: nbformat.NotebookNode) -> str:
@@ -40,10 +46,13 @@ def write_site(out: Path) -> None:
     """Write `out`/index.html and a page for every lesson whose notebook is there."""
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(raw_template=FOLDED)
+    exporter = HTMLExporter(raw_template=TEMPLATE)
     notebooks = [(path.stem, nbformat.read(path.with_suffix(".ipynb"), 4)) for path in SOURCES]
     out.mkdir(parents=True, exist_ok=True)
     for k, (stem, notebook) in enumerate(notebooks):
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = _with_formulas(cell.source)
         page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title(notebook)}})
         before = _link(notebooks[k - 1], "← {}") if k else "<span></span>"
         after = _link(notebooks[k + 1], "{} →") if k + 1 < len(notebooks) else "<span></span>"
@@ -59,6 +68,17 @@ def write_site(out: Path) -> None:
         "<body><h1>From one neuron to nnU-Net</h1>"
         f"<ul style='list-style: none; padding: 0'>{entries}</ul></body></html>",
     )
+
+
+def _with_formulas(text: str) -> str:
+    """Markdown with its TeX as MathML, which a browser draws by itself."""
+    from latex2mathml.converter import convert
+
+    def drawn(match: re.Match[str]) -> str:
+        code, display, inline = match.groups()
+        return code or convert(display or inline, display="block" if display else "inline")
+
+    return CODE_OR_FORMULA.sub(drawn, text)
 
 
 def _link(entry: tuple[str, nbformat.NotebookNode], text: str) -> str:

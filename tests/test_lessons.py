@@ -143,6 +143,8 @@ def test_a_site_is_made_of_them(tmp_path):
         page = (tmp_path / f"{source.stem}.html").read_text()
         assert page.index("<summary>The code of this picture") < page.index("<img")
         assert page.count("<summary>The code of this picture") == 1
+        assert not re.search("<script|<link", page), "a page needs no network"
+    assert "<math" in page
 
 
 @pytest.mark.parametrize("number", ["0", "19", "-1", "five", "1.5"])
