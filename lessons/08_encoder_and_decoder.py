@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 08 · Encoder and decoder
 #
-# **At the end you own this sentence:** on the way down a network learns what is there and loses where it ends, and no
-# decoder can bring back what two different images no longer tell apart.
+# **At the end you own this sentence:** on the way down a network learns what is there and loses where it ends; once
+# two images have become equal, no decoder can tell them apart.
 #
 # *Needs:* lessons 06 and 07 (down and up). *Takes:* 30 minutes. *New:* encoder, decoder, what is lost in between,
 # boundary error.

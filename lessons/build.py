@@ -70,8 +70,9 @@ def execute(notebook: Any, timeout: int = 600) -> Any:
     os.environ["MINIDL_STATIC"] = "1"  # the kernel inherits it
     try:
         nbclient.NotebookClient(
-            notebook, timeout=timeout, record_timing=False, resources={"metadata": {"path": str(FOLDER)}}
-        ).execute()
+            notebook, timeout=timeout, record_timing=False, coalesce_streams=True,
+            resources={"metadata": {"path": str(FOLDER)}},
+        ).execute()  # fmt: skip
     finally:
         if before is None:
             del os.environ["MINIDL_STATIC"]
