@@ -84,7 +84,7 @@ assert flat == 128 * 1024 and solid == 8 * MiB and solid // flat == 64
 # and one more convolution, on $16^3$. Two maps of 8 channels are kept beside the input; whose?
 
 # %%
-tiny = nn.Sequential(nn.Conv3d(8, 8, 3, padding=1), nn.InstanceNorm3d(8), nn.Conv3d(8, 8, 3, padding=1))
+tiny = nn.Sequential(ConvNormAct(8, 8, dims=3), nn.Conv3d(8, 8, 3, padding=1))
 found = summary(tiny, (1, 8, 16, 16, 16), loss=lambda y: y.sum())
 one_map = 8 * 16**3 * 4
 for layer in found.layers:
@@ -104,7 +104,8 @@ assert 2 * one_map <= found.kept < 2.1 * one_map
 for dims in (2, 3):
     maps = np.array([2**k / 2 ** (dims * k) for k in range(4)])
     print(f"{dims}-D: maps {maps} -> the finest holds {maps[0] / maps.sum():.0%}")
-assert np.isclose(1 / (1 + 1 / 4 + 1 / 16 + 1 / 64), 0.75, atol=0.01)
+    assert (maps[1:] == 2 ** (1 - dims) * maps[:-1]).all()
+assert np.isclose(maps[0] / maps.sum(), 0.75, atol=0.01)
 
 # %% [markdown]
 # Half, and then a quarter. In 3-D three quarters of the memory are in the finest stage, by this count. And measured?
@@ -128,7 +129,7 @@ axis.bar(np.arange(4) + 0.2, 100 * weights, 0.4, label="weights")
 axis.set(xlabel="stage (0 = full resolution)", ylabel="share (%)", xticks=range(4))
 axis.legend()
 print("memory", kept.round(2), " weights", weights.round(2))
-assert 0.65 < kept[0] < 0.8 and weights[3] + weights[2] > 0.85 and weights[0] < 0.05
+assert 0.7 < kept[0] < 0.73 and weights[3] + weights[2] > 0.85 and weights[0] < 0.05
 
 # %% [markdown]
 # Seven tenths: the count was about right. Memory lives at the top, weights at the bottom.
@@ -163,12 +164,16 @@ def draw_memory(width: int) -> None:
 
 notebook.explore(draw_memory, width=(32, [8, 16, 32, 64]))
 cube = 512 * measure(edge=16, features=(32, 64, 128)).kept / GiB  # of 128³
-assert 6 < 2 * cube < 8 and 8 * cube > 3 * 8
+assert 6 < 2 * cube < 8 and 3 * 8 < 8 * cube < 3.5 * 8
+growth = lambda: measure(edge=32, features=(32, 64, 128)).kept - measure(edge=16, features=(32, 64, 128)).kept
+with minidl.autocast("cpu"):
+    in_half = growth()
+assert 0.5 < in_half / growth() < 0.53
 
 # %% [markdown]
 # With 32 channels two patches of 128³ just about fill 8 GiB in float32, and one volume of 256³ would fill three such cards. (The
 # dashed line is section 6; it says what waits, not the peak. With half
-# precision, which minidl does not have, it would be half of that.)
+# precision, lesson 18, it would be about half of that.)
 #
 # The lecture names the ways out: *a shallower network, strided convolutions instead of max-pooling, fewer images per batch*. Let us
 # measure each.
@@ -184,7 +189,7 @@ for n, s in stages.items():
     print(f"{n} stages: {s.kept / MiB:6.1f} MiB kept, {s.parameters:9,} weights ({s.weights / MiB:.1f} MiB)")
 assert nnunet_topology((1, 1, 1), (128,) * 3).pools == (5, 5, 5)
 assert nnunet_topology((1, 1), (512, 512)).pools == (7, 7)
-assert stages[3].kept > 0.95 * stages[4].kept and stages[3].parameters < 0.3 * stages[4].parameters
+assert stages[3].kept > 0.95 * stages[4].kept and 0.2 < stages[3].parameters / stages[4].parameters < 0.27
 
 # %% [markdown]
 # Hardly any memory, three quarters of the weights. Depth is cheap in 3-D, and the receptive field needs it. So what does the
@@ -326,7 +331,7 @@ for again in (False, True):
     measured[again] = held, peak
     print(f"checkpoint={again!s:5} kept {held / MiB:5.1f} MiB (predicted {predicted.kept / MiB:5.1f}), "
           f"peak {peak / MiB:5.1f} MiB, {min(seconds):.2f} s")  # fmt: skip
-assert measured[True][0] < 0.35 * measured[False][0] and measured[True][1] < 0.85 * measured[False][1]
+assert measured[True][0] < 0.25 * measured[False][0] and measured[True][1] < 0.85 * measured[False][1]
 
 # %% [markdown]
 # What waits is a quarter or less. The *peak* falls less: when backward recomputes the finest stage of the decoder, all of its maps are
@@ -370,7 +375,7 @@ plt.xticks(range(0, cut // 2, 2))
 plt.xlabel("distance to the border of the patch (voxels)")
 plt.ylabel("largest difference (share)")
 plt.legend(loc="center right")
-assert errors[None][field // 2 + 1 :].max() < 1e-5 < 1e-3 < errors["instance"][-1]
+assert errors[None][field // 2 + 1 :].max() < 1e-6 < 1e-3 < errors["instance"][-1]
 
 # %% [markdown]
 # Without a norm a patch is exact from half a receptive field inwards; below about $10^{-6}$ is rounding. With instance norm it is **nowhere exact**: mean and
@@ -433,7 +438,7 @@ for axis, z in zip(axes, (12, 20, 28, 36)):
     axis.set(title=f"slice {z}", xticks=[], yticks=[])
 organ, lesion = (dice(answer == c, truth == c) for c in (1, 2))
 print(f"in this run, on one volume: Dice of organ {organ:.2f}, of lesions {lesion:.2f}")
-assert lesion < organ and organ > 0.4 and 332 < math.sqrt(48**3) < 333
+assert organ > 0.7 and lesion < 0.1 and 332 < math.sqrt(48**3) < 333
 
 # %% [markdown]
 # Green is right, orange-red too much, yellow missed, pink the wrong class. In this run the organ is

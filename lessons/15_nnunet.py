@@ -57,8 +57,8 @@ notebook.explore(draw_topology, thickness=(3.6, [0.62, 1.2, 2.5, 3.6, 5.0, 10.0]
 
 # %% [markdown]
 # An MR scan of a prostate: 20 slices of 3.6 mm, each with pixels of 0.62 mm. Look at the picture. The network first
-# halves the slices' own axes only. When their voxels have become as long as the slices are thick, all three axes go down
-# together. Then 5 slices are left, too few to halve, and the other axes go on alone.
+# halves the slices' own axes only. When their voxels are more than half as long as the slices are thick, all three axes go
+# down together. Then 5 slices are left, too few to halve, and the other axes go on alone.
 #
 # Nobody drew this network for prostates. The lecture says it in one line: *the depth of the models is adaptive to the
 # dataset*. This lesson computes it. We follow nnU-Net's second version and say where the lecture's is different.
@@ -129,6 +129,7 @@ for spacing, patch, pools, padded in golden:
     assert ours[1] == list(theirs.strides[1:]) and ours[2] == list(theirs.kernels)
     print(f"{spacing!s:18} {patch!s:16} -> {pools}, bottleneck {theirs.bottleneck}")
     assert all(4 <= n <= 7 for n in theirs.bottleneck) or theirs.bottleneck in ((4, 4, 8), (5, 8, 7))
+assert nnunet_topology((2, 1, 1), (32, 64, 64)).kernels[:2] == ((1, 3, 3), (3, 3, 3))
 
 # %% [markdown]
 # The last numbers of each row: the bottleneck is 4 to 7 samples long, whatever came in. (An 8 is there twice: an axis
@@ -176,9 +177,9 @@ for (whole, voxels), (name, (shape, spacing, _)) in zip(axes.T, DATA.items()):
         voxels.add_patch(
             plt.Rectangle(corner, spacing[2], spacing[0], facecolor="white", edgecolor="#0072B2")
         )
-    voxels.set(xlim=(0, 12), ylim=(0, 12), xlabel="mm")
-    whole.set_aspect("equal")
-    voxels.set_aspect("equal")
+    voxels.set(xlim=(0, 12), ylim=(0, 12))
+    for axis in (whole, voxels):
+        axis.set(xlabel="mm", aspect="equal")
 axes[0, 0].set_ylabel("whole image:\nacross slices (mm)")
 axes[1, 0].set_ylabel("its voxels (mm)")
 assert 512 * 0.8 > 10 * 35 and 5.5 < 3.6 / 0.62 < 6
@@ -261,6 +262,7 @@ batches = {}
 for name, t in plans.items():
     shape, _, cases = DATA[name]
     batches[name], room, share = batch_size(t.patch, count(t), shape, cases)
+    assert (share < room) == (name == "hippocampus, cut out")
     text = " x ".join(map(str, t.patch))
     size = parameters(t, widths(32, t), 1, 3) / 1e6
     print(
@@ -285,8 +287,8 @@ for name, share in seen.items():
 assert [name for name, share in seen.items() if share < 0.25] == ["abdomen, CT"]
 
 # %% [markdown]
-# That was the planner, by hand. minidl's does the same, counts memory in the bytes that minidl takes (float32, so patches
-# are smaller), can plan for a given number of minutes, and writes down *why*:
+# That was the planner, by hand. minidl's does the same, counts memory in the bytes that minidl takes (float32, so batches
+# or patches are smaller), can plan for a given number of minutes, and writes down *why*:
 
 # %%
 shape, spacing, cases = DATA["heart, MR"]
@@ -298,6 +300,7 @@ for reason in plan.reasons:
     if reason.about in ("images", "3d_fullres"):
         print(f"{reason.decision}: {reason.choice}\n    {reason.because}")
 assert plan.configurations["3d_fullres"].topology.pools == plans["heart, MR"].pools
+assert plan.configurations["3d_fullres"].batch < batches["heart, MR"]
 
 # %% [markdown]
 # ## 3. Augmentation
@@ -353,6 +356,10 @@ assert (
     np.allclose(chances, [0.2, 0.2, 0.1, 0.1, 0.15, 0.15, 0.125, 0.1, 0.3])
     and abs(untouched - measured) < 0.06
 )
+how_many = np.ones(1)  # the chance of 0, 1, 2, ... changes
+for p in chances:
+    how_many = np.convolve(how_many, [1 - p, p])
+assert round(untouched, 1) == 0.2 and how_many[1:3].sum() > 0.6
 
 # %% [markdown]
 # About a fifth. The network still sees what real images look like.

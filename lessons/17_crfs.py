@@ -110,7 +110,7 @@ def mean_field(p, image, smoothness=(3, 3), appearance=(20, 13, 10), iterations=
 q = mean_field(p, image)
 show([p.argmax(0), mean_field(p, image, iterations=1).argmax(0), q.argmax(0)],
      [f"network: {accuracy(p, y):.1%}", "one update", f"five updates: {accuracy(q, y):.1%}"])  # fmt: skip
-assert accuracy(p, y) < 0.8 < 0.99 < accuracy(q, y)
+assert accuracy(p, y) < 0.8 < 0.99 < accuracy(q, y) and y.size == 576
 
 # %% [markdown]
 # minidl has the same, as a layer: logits and image in, logits out. `method="exact"` sums over all pairs, as above.
@@ -140,9 +140,8 @@ plt.figure(figsize=(6, 3.2))
 plt.errorbar(contrasts, 100 * gains.mean(1), 100 * gains.std(1), fmt="o-", capsize=4)
 plt.axhline(0, color="#999999", linewidth=1)
 plt.xlabel("contrast between classes (the noise is 8)")
-plt.ylabel("gain (% of pixels)")
-
-assert gains[0].mean() > gains[-1].mean() + 0.02
+plt.ylabel("gain (% of pixels):\nmean, deviation of 5 seeds")
+assert gains[:3].mean() > 0.2 and (gains[3:].mean(1) < 0.02).all()
 
 # %% [markdown]
 # And when the network is already good, or is wrong *with confidence* about a whole region? A CRF cannot tell a confident mistake
@@ -156,7 +155,7 @@ wrong[:, 10:14, 14:18] = np.array([0.02, 0.96, 0.02])[:, None, None]
 after = mean_field(wrong, image)
 show([image, y, wrong.argmax(0), after.argmax(0)],
      ["image", "truth", f"network: {accuracy(wrong, y):.1%}", f"CRF: {accuracy(after, y):.1%}"])  # fmt: skip
-assert accuracy(after, y) < 0.97
+assert (wrong.argmax(0) != y)[y == 2].mean() > 0.6 and accuracy(after, y) < accuracy(wrong, y)
 
 # %% [markdown]
 # ## Fast enough for images
@@ -168,6 +167,7 @@ assert accuracy(after, y) < 0.97
 size = 64 if notebook.FAST else 192
 rng = np.random.default_rng(0)
 logits, large = rng.normal(size=(1, 3, size, size)), rng.uniform(0, 255, (1, 3, size, size))
+assert round(512**4 / 1e9) == 69
 logits, large = minidl.tensor(logits.astype(np.float32)), minidl.tensor(large.astype(np.float32))
 for method in ("window", "lattice"):
     with minidl.no_grad():
@@ -181,8 +181,8 @@ for method in ("window", "lattice"):
 # ## Learning its parameters
 #
 # Which bandwidths, which weights? With the window every step is differentiable, so gradient descent finds them, behind a
-# network and together with it if you like (CRF-as-RNN). **Predict:** the image is as good as it was, the network's noise is
-# larger. Will training raise or lower the weight of appearance?
+# network and together with it if you like (CRF-as-RNN). **Predict:** the image's contrast is 40, the network's noise is
+# larger than before. Will training raise or lower the weight of appearance?
 
 # %%
 y, image, p = toy(5, noise=2.0, contrast=40)
@@ -202,8 +202,9 @@ assert learned[2] > 2 * before[2] and losses[-1] < losses[0]
 
 # %% [markdown]
 # It trusts the image more. That was one image, and its own truth: on real data the parameters are chosen on the validation set,
-# and the gain is measured on the test set. Reports from users are sober: one or two percent at best on medical volumes,
-# often nothing. A U-Net with a large receptive field has seen the neighbours already.
+# and the gain is measured on the test set. Reports are sober: one or two percent at best on medical volumes, or nothing
+# (github.com/sadeepj/crfasrnn_keras, issue 34); no significant difference in 3-D (Monteiro et al. 2018, arXiv 1807.07464). A
+# U-Net with a large receptive field has seen the neighbours already.
 #
 # ## Exercises
 #
