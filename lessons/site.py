@@ -18,6 +18,12 @@ img, svg { max-width: 100%; height: auto; }
 pre { overflow-x: auto; }
 nav { display: flex; justify-content: space-between; gap: 1rem; flex-wrap: wrap; margin: 1rem 0; }
 .jp-CodeCell > details > summary { cursor: pointer; margin: 0.5rem 0; font-size: 0.9rem; }
+.contents { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 2rem;
+            list-style: none; padding: 0; }
+.contents img { display: block; width: 100%; height: 9rem; object-fit: contain;
+                object-position: left bottom; }
+.contents p { margin: 0.3rem 0; font-size: 0.85rem; line-height: 1.4; }
+.contents p::first-letter { text-transform: uppercase; }
 @media (min-width: 761px) { .jp-CodeCell > details > summary { margin-left: 5rem; } }
 """
 TEMPLATE = """
@@ -32,6 +38,7 @@ TEMPLATE = """
 {%- endblock -%}
 """  # no scripts from elsewhere; folded code as in JupyterLab
 CODE_OR_FORMULA = re.compile(r"(```.*?```|`[^`]*`)|\$\$(.+?)\$\$|\$(.+?)\$", re.DOTALL)
+SENTENCE = re.compile(r"\*\*At the end you own this sentence:\*\* (.+?)\n\n", re.DOTALL)
 
 
 def title(notebook: nbformat.NotebookNode) -> str:
@@ -60,13 +67,23 @@ def write_site(out: Path) -> None:
         page = page.replace("</head>", f"<style>{STYLE}</style></head>", 1)
         page = page.replace("<main>", f"<main>{links}", 1).replace("</main>", f"{links}</main>", 1)
         _write(out / f"{stem}.html", page)
-    entries = "\n".join(f'<li><a href="{s}.html">{html.escape(title(n))}</a></li>' for s, n in notebooks)
+    entries = "\n".join(_entry(stem, notebook) for stem, notebook in notebooks)
     _write(
         out / "index.html",
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>minidl: the lessons</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        "<body><h1>From one neuron to nnU-Net</h1>"
-        f"<ul style='list-style: none; padding: 0'>{entries}</ul></body></html>",
+        f'<body><h1>From one neuron to nnU-Net</h1><ol class="contents">{entries}</ol></body></html>',
+    )
+
+
+def _entry(stem: str, notebook: nbformat.NotebookNode) -> str:
+    """A lesson in the contents: its first picture, its title, and the sentence that one owns at the end."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    picture = next(output.data["image/png"] for output in outputs if "image/png" in output.get("data", {}))
+    sentence = SENTENCE.search(notebook.cells[0].source)[1].replace("*", "")
+    return (
+        f'<li><a href="{stem}.html"><img alt="" src="data:image/png;base64,{picture}">'
+        f"{html.escape(title(notebook))}</a><p>{html.escape(sentence)}</p></li>"
     )
 
 

@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("jupytext", reason="the lessons' tools are in the extra `lessons`")
 
 from lessons import build
-from lessons.site import title
+from lessons.site import SENTENCE, title
 from minidl.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +94,7 @@ def test_the_notebook_is_made_from_the_source(source):
 @every_lesson
 def test_the_source_has_the_form_of_a_lesson(source):
     notebook = build.student(source)
-    assert re.match(rf"{source.stem[:2]} · ", title(notebook))
+    assert re.match(rf"{source.stem[:2]} · ", title(notebook)) and SENTENCE.search(notebook.cells[0].source)
     tags = [tag for cell in build._read(source).cells for tag in cell.metadata.get("tags", [])]
     assert tags and tags == ["exercise", "solution"] * (len(tags) // 2), (
         "each exercise has its solution after it"
@@ -138,6 +138,7 @@ def test_a_site_is_made_of_them(tmp_path):
     pytest.importorskip("nbconvert")
     write_site(tmp_path)
     contents = (tmp_path / "index.html").read_text()
+    assert contents.count("<img") == len(build.SOURCES)
     for source in build.SOURCES:
         assert f'href="{source.stem}.html"' in contents
         page = (tmp_path / f"{source.stem}.html").read_text()
