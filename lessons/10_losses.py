@@ -76,13 +76,17 @@ theirs = F.binary_cross_entropy(minidl.tensor(f), minidl.tensor(y), reduction="s
 assert np.isclose(theirs.item(), 5 * math.log(2))
 
 # %% [markdown]
-# The lecture's formula *sums* over pixels, and libraries take the *mean*. With a sum, an image of twice the width has four
-# times the gradient, and needs a learning rate four times smaller.
+# The lecture's formula *sums* over pixels, and libraries take the *mean*. With a sum, an image of twice the width and height
+# has four times the gradient, and needs a learning rate four times smaller.
 
 # %%
 mean = F.binary_cross_entropy(minidl.tensor(f), minidl.tensor(y))
 print(f"sum {theirs.item():.3f}, mean {mean.item():.3f}")
 assert np.isclose(theirs.item(), 4 * mean.item())
+
+larger = [minidl.tensor(np.tile(a, 4)) for a in (f, y)]  # the same pixels four times
+assert np.isclose(F.binary_cross_entropy(*larger, reduction="sum").item(), 4 * theirs.item())
+assert np.isclose(F.binary_cross_entropy(*larger).item(), mean.item())
 
 # %% [markdown]
 # ### Logits
@@ -159,7 +163,7 @@ def show_constant(share: float) -> None:
     plt.legend(title=f"{share:.1%} object")
 
 
-notebook.explore(show_constant, share=(0.015, 0.005, 0.5))
+notebook.explore(show_constant, share=(0.015, [0.005, 0.015, 0.05, 0.15, 0.3, 0.5]))
 
 # %%
 lowest = lambda share: -share * math.log(share) - (1 - share) * math.log(1 - share)
@@ -323,6 +327,8 @@ for name in ("Dice loss", "both"):
     assert gain[:, -1].mean() > 0.1  # the rare object
     assert abs(gain[:, 0].mean()) < 0.1  # the large one: hardly any difference
 assert (results["Dice loss"] - results["cross-entropy"] > 0.2)[:, -1].all()
+rare = {name: values[:, -1].mean() for name, values in results.items()}
+assert rare["cross-entropy"] < 0.1 and rare["both"] < rare["Dice loss"]
 
 # %%
 plt.figure(figsize=(6.5, 3.4))

@@ -22,6 +22,7 @@ from minidl.models import UNet
 from minidl.segment.metrics import dice
 
 notebook.style()
+minidl.manual_seed(0)
 warnings.filterwarnings("ignore", category=RuntimeWarning)  # some networks here explode, on purpose
 DEPTH, WIDTH = 20, 64
 plain = lambda z: z
@@ -90,6 +91,7 @@ plt.xticks(range(0, DEPTH + 1, 5))
 plt.legend(bbox_to_anchor=(1, 1))
 ratio = chain(1.4)[1].mean() / chain(1.0)[1].mean()
 print(f"1.4 against 1.0: {ratio:.0f} times")
+assert round(ratio, -2) == 600
 assert np.isclose(ratio, 1.4 ** (DEPTH - 1))  # the layer's own weights are the one factor that is missing
 
 # %% [markdown]
@@ -238,6 +240,7 @@ for norm, values in by_rate.items():
     print(f"{norm or 'no norm':17}", "".join(f"{cell:>15}" for cell in cells), "  mean Dice (worst seed)")
 assert (by_rate[None][:, 2] < 0.1).all()  # exploded, each time
 assert (by_rate["instance"] > 0.8).all() and by_rate["batch"].mean(axis=0).min() > 0.6
+assert by_rate[None][:, 0].mean() > by_rate["instance"][:, 0].mean() - 0.05  # the smallest rate: just as well
 
 # %% [markdown]
 # At the largest rate the network without norm is lost, in every seed; with an instance norm it learns at every rate and in
@@ -307,11 +310,12 @@ plt.xticks(factors, factors)
 plt.minorticks_off()
 plt.xlabel("g: images are multiplied by 1/g to g")
 plt.ylabel("Dice")
-plt.legend()
+plt.legend(title="mean of the seeds")
 for g, pair in zip(factors, (by_factor["instance"] - by_factor["batch"]).T):
     print(
         f"g = {g}: instance minus batch {pair.mean():+.3f} ± {pair.std(ddof=1):.3f}, better in {(pair > 0).sum()} of {seeds}"
     )
+assert abs((by_factor["instance"] - by_factor["batch"])[:, 0].mean()) < 0.03
 assert np.allclose(by_factor["instance"][:, 0], by_factor["instance"][:, -1], atol=0.02)
 assert (by_factor["instance"] - by_factor["batch"])[:, -1].mean() > 0.01
 assert by_factor[None][:, -1].mean() < by_factor["batch"][:, -1].mean()

@@ -37,15 +37,17 @@ def explore(draw: Callable[..., Any], **choices: tuple) -> None:
         return
     import ipywidgets
 
-    sliders = {
-        name: ipywidgets.SelectionSlider(options=choice[1], value=choice[0], description=name)
-        if isinstance(choice[1], (list, tuple))
-        else (ipywidgets.IntSlider if isinstance(choice[0], int) else ipywidgets.FloatSlider)(
-            value=choice[0], min=choice[1], max=choice[2], description=name
-        )
-        for name, choice in choices.items()
-    }
-    ipywidgets.interact(draw, **sliders)
+    def slider(name: str, choice: tuple) -> Any:
+        start, *ends = choice
+        if isinstance(ends[0], (list, tuple)):
+            return ipywidgets.SelectionSlider(value=start, options=ends[0], description=name)
+        low, high = ends
+        if isinstance(start, int):
+            return ipywidgets.IntSlider(value=start, min=low, max=high, description=name)
+        step = (high - low) / 100
+        return ipywidgets.FloatSlider(value=start, min=low, max=high, step=step, description=name)
+
+    ipywidgets.interact(draw, **{name: slider(name, choice) for name, choice in choices.items()})
 
 
 def _widgets_work() -> bool:
