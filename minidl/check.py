@@ -4,8 +4,8 @@
     check.value("the mean", lambda: answer.mean(), expected)
     check.function("convolve", yours, theirs, ([1, 3, 2], [-1, 2, 1]), ([4.0], [1, 0, 2]))
 
-Each prints one line and returns whether the answer is right. An answer that raises is wrong, not an error.
-`results` keeps what was checked: (name, whether it was right).
+Each prints one line. An answer that raises is wrong, not an error. `results` keeps what was checked:
+(name, whether it was right).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minidl.backend import to_numpy
 results: list[tuple[str, bool]] = []
 
 
-def value(name: str, found: Any, expected: Any, tolerance: float = 1e-5) -> bool:
+def value(name: str, found: Any, expected: Any, tolerance: float = 1e-5) -> None:
     """Compare an answer (a number, array, Tensor, or a sequence of them) with what it should be.
 
     What must be computed from an answer comes as a function of nothing, which may fail.
@@ -32,7 +32,7 @@ def value(name: str, found: Any, expected: Any, tolerance: float = 1e-5) -> bool
             found = found()
         except Exception as error:
             return _report(name, _raised(error))
-    return _report(name, _difference(found, expected, tolerance))
+    _report(name, _difference(found, expected, tolerance))
 
 
 def function(
@@ -42,7 +42,7 @@ def function(
     *cases: Sequence,
     gradients: bool = False,
     tolerance: float = 1e-5,
-) -> bool:
+) -> None:
     """Call both functions with the arguments of each case and compare what they return.
 
     With `gradients`, the arguments that are Tensors and require one get theirs compared, too.
@@ -58,13 +58,12 @@ def function(
             problem = _gradient_difference(yours, theirs, arguments, tolerance)
         if problem:
             return _report(name, f"{_call(name, arguments)}: {problem}")
-    return _report(name, "", f" in {len(cases)} cases" if len(cases) > 1 else "")
+    _report(name, "", f" in {len(cases)} cases" if len(cases) > 1 else "")
 
 
-def _report(name: str, problem: str, note: str = "") -> bool:
+def _report(name: str, problem: str, note: str = "") -> None:
     results.append((name, not problem))
     print(f"✗ {name}: {problem}" if problem else f"✓ {name}: right{note}")
-    return not problem
 
 
 def _difference(found: Any, expected: Any, tolerance: float) -> str:
