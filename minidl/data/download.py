@@ -125,22 +125,28 @@ def _resume(kept: Path, url: str, output_file: str, pooch: Any) -> None:
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack beside `folder` and rename: a folder of that name is always whole.
 
-    Of a tar file only plain files and folders inside of `folder` are taken; hidden ones, of which archives
-    made on a Macintosh are full, are left out.
+    Only the contents of plain files are taken, none that leads elsewhere; hidden ones, of which archives made
+    on a Macintosh are full, are left out. (tarfile's own filter of that kind came with Python 3.11.4.)
     """
     import shutil
     import tempfile
 
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as temporary:
+        root = Path(temporary).resolve()
         try:
             with tarfile.open(archive) as tar:
-                for member in tar:
-                    hidden = any(part.startswith(".") and part != "." for part in Path(member.name).parts)
-                    if (member.isfile() or member.isdir()) and (not hidden or ".." in member.name):
-                        tar.extract(member, temporary, filter="data")
+                for member in filter(tarfile.TarInfo.isfile, tar):
+                    path = (root / member.name).resolve()
+                    if not path.is_relative_to(root):
+                        raise tarfile.TarError(f"{member.name} leads out of its folder")
+                    content = tar.extractfile(member)
+                    if content and not any(part.startswith(".") for part in path.relative_to(root).parts):
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        with content, open(path, "wb") as copy:
+                            shutil.copyfileobj(content, copy)
         except (tarfile.TarError, EOFError, OSError) as error:
             raise DataError(f"{archive}: damaged, or no safe tar file ({error})") from error
-        unpacked = Path(temporary) / folder.name
+        unpacked = root / folder.name
         if not unpacked.is_dir():
             raise DataError(f"{archive}: holds no folder {folder.name}")
         shutil.move(unpacked, folder)
