@@ -355,8 +355,9 @@ def test_all_folds_in_turn_get_folders_of_their_own(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["2d", pytest.param("3d_fullres", marks=pytest.mark.slow)])
-def test_a_plan_is_obeyed(tmp_path, capsys, no_pictures, name):
+def test_a_plan_is_obeyed(tmp_path, capsys, no_pictures, monkeypatch, name):
     data = write_volumes(tmp_path / "data", n=4, size=(16, 20, 17))
+    monkeypatch.setattr("minidl.segment.plan.command.measure_speed", lambda dims: 60e9)
     plan(data, minutes=0.1, out=tmp_path / "plan.json")
     out = tmp_path / "run"
     command = [
