@@ -55,6 +55,7 @@ def write_site(out: Path) -> None:
 
     exporter = HTMLExporter(raw_template=TEMPLATE)
     notebooks = [(path.stem, nbformat.read(path.with_suffix(".ipynb"), 4)) for path in SOURCES]
+    entries = "\n".join(_entry(stem, notebook) for stem, notebook in notebooks)
     out.mkdir(parents=True, exist_ok=True)
     for k, (stem, notebook) in enumerate(notebooks):
         for cell in notebook.cells:
@@ -67,7 +68,6 @@ def write_site(out: Path) -> None:
         page = page.replace("</head>", f"<style>{STYLE}</style></head>", 1)
         page = page.replace("<main>", f"<main>{links}", 1).replace("</main>", f"{links}</main>", 1)
         _write(out / f"{stem}.html", page)
-    entries = "\n".join(_entry(stem, notebook) for stem, notebook in notebooks)
     _write(
         out / "index.html",
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>minidl: the lessons</title>'

@@ -27,12 +27,13 @@ def value(name: str, found: Any, expected: Any, tolerance: float = 1e-5) -> None
 
     What must be computed from an answer comes as a function of nothing, which may fail.
     """
-    if callable(found):
-        try:
-            found = found()
-        except Exception as error:
-            return _report(name, _raised(error))
-    _report(name, _difference(found, expected, tolerance))
+    try:
+        found = found() if callable(found) else found
+    except Exception as error:
+        problem = _raised(error)
+    else:
+        problem = _difference(found, expected, tolerance)
+    _report(name, problem)
 
 
 def function(
@@ -47,18 +48,22 @@ def function(
 
     With `gradients`, the arguments that are Tensors and require one get theirs compared, too.
     """
-    for arguments in cases:
-        try:
-            found = yours(*copy.deepcopy(arguments))
-        except Exception as error:
-            return _report(name, f"{_call(name, arguments)} {_raised(error)}")
-        expected = theirs(*copy.deepcopy(arguments))
-        problem = _difference(found, expected, tolerance)
-        if not problem and gradients:
-            problem = _gradient_difference(yours, theirs, arguments, tolerance)
-        if problem:
-            return _report(name, f"{_call(name, arguments)}: {problem}")
-    _report(name, "", f" in {len(cases)} cases" if len(cases) > 1 else "")
+    problems = (_case_problem(name, yours, theirs, case, gradients, tolerance) for case in cases)
+    _report(name, next(filter(None, problems), ""), f" in {len(cases)} cases" if len(cases) > 1 else "")
+
+
+def _case_problem(
+    name: str, yours: Callable, theirs: Callable, arguments: Sequence, gradients: bool, tolerance: float
+) -> str:
+    call = f"{name}({', '.join(_what(a) for a in arguments)})"
+    try:
+        found = yours(*copy.deepcopy(arguments))
+    except Exception as error:
+        return f"{call} {_raised(error)}"
+    problem = _difference(found, theirs(*copy.deepcopy(arguments)), tolerance)
+    if not problem and gradients:
+        problem = _gradient_difference(yours, theirs, arguments, tolerance)
+    return problem and f"{call}: {problem}"
 
 
 def _report(name: str, problem: str, note: str = "") -> None:
@@ -129,7 +134,3 @@ def _raised(error: Exception) -> str:
 def _what(x: Any) -> str:
     shape = f" of shape {tuple(x.shape)}" if hasattr(x, "shape") else ""
     return f"{type(x).__name__}{shape}" if shape else repr(x)[:60]
-
-
-def _call(name: str, arguments: Sequence) -> str:
-    return f"{name}({', '.join(_what(a) for a in arguments)})"
